@@ -1,0 +1,110 @@
+# Everything the repository does. `make help` lists the targets.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3
+PORT ?=
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+SITE := _build/html
+# Chapters, and the pages of the book that are notebooks.
+NOTEBOOKS := $(wildcard notebooks/*.ipynb book/*.ipynb)
+SITE_SOURCES := _config.yml _toc.yml $(NOTEBOOKS) $(wildcard book/*.md book/*.bib book/_static/*) \
+	src/mlk8s/course/site.py
+TORCH := $(shell sed -n 's/^torch==//p' requirements.lock)
+# PyTorch's own index: the package registry has no CPU build for Linux.
+TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
+HAS_DRIVER := $(wildcard /proc/driver/nvidia/version)
+ON_LINUX := $(filter Linux,$(shell uname -s))
+EXTRAS := book,dev$(if $(HAS_DRIVER),$(comma)gpu)
+comma := ,
+
+.PHONY: help
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
+
+.PHONY: book
+book: setup ## install, execute all chapters, build the site
+	$(BIN)/mlk8s run $(NOTEBOOKS)
+	@$(MAKE) --no-print-directory $(SITE)/.built
+	@echo "The book is in $(SITE). Look at it with: make serve"
+
+.PHONY: test
+test: export MLK8S_GPU := h100-sxm
+test: export MLK8S_CLUSTER := simulated
+test: setup tools ## all that CI checks; does its own set-up
+	$(BIN)/ruff format --check --quiet src tests notebooks book
+	$(BIN)/ruff check --quiet src tests notebooks book
+	$(BIN)/mypy
+	$(BIN)/mlk8s notebooks check $(NOTEBOOKS)
+	$(BIN)/mlk8s run $(NOTEBOOKS)
+	$(BIN)/python -m pytest -q -p no:cacheprovider --nbval --nbval-current-env --nbval-cell-timeout 120 $(NOTEBOOKS)
+	@$(MAKE) --no-print-directory $(SITE)/.built
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+
+.PHONY: serve
+serve: setup ## show the built site on loopback; PORT=8000
+	$(BIN)/mlk8s serve $(if $(PORT),--port $(PORT))
+
+.PHONY: lab
+lab: setup ## JupyterLab on loopback behind a token; PORT=8888
+	$(BIN)/mlk8s lab $(if $(PORT),--port $(PORT))
+
+.PHONY: update
+update: setup ## execute all chapters and store their outputs
+	MLK8S_GPU=h100-sxm $(BIN)/mlk8s run --update $(NOTEBOOKS)
+
+.PHONY: record
+record: setup ## record this GPU machine into src/mlk8s/recordings
+	$(BIN)/mlk8s record --out src/mlk8s/recordings
+
+.PHONY: format
+format: setup ## format the code, and notebooks into canonical form
+	$(BIN)/ruff format --quiet src tests notebooks book
+	$(BIN)/ruff check --quiet --fix src tests notebooks book
+	$(BIN)/mlk8s notebooks fix $(NOTEBOOKS)
+
+.PHONY: lock
+lock: setup ## resolve requirements.lock anew from pyproject.toml
+	$(BIN)/pip-compile --quiet --upgrade --all-extras --strip-extras --allow-unsafe --no-annotate \
+		--no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
+		--output-file requirements.lock pyproject.toml
+	@# The pin serves the CPU and the CUDA build alike.
+	sed -i 's/^\(torch==[0-9.]*\)+cpu$$/\1/' requirements.lock
+
+.PHONY: clean
+clean: ## remove what was built; the environment stays
+	rm -rf _build
+
+.PHONY: setup
+setup: $(STAMP) ## create the environment from requirements.lock
+
+$(STAMP): pyproject.toml requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "$(PYTHON) is $$($(PYTHON) --version 2>&1), and the course needs Python 3.11 or later." >&2; \
+		echo "Next: install one and name it, for example: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing the environment into $(VENV) (several minutes the first time)"
+ifeq ($(HAS_DRIVER)$(ON_LINUX),Linux)
+	@# No NVIDIA driver here: the CPU build, a tenth of the download.
+	$(BIN)/pip install --quiet --no-deps --retries 1 --extra-index-url $(TORCH_CPU_INDEX) torch==$(TORCH)+cpu
+endif
+	$(BIN)/pip install --quiet --constraint requirements.lock --editable '.[$(EXTRAS)]'
+	@touch $@
+
+# A browser for the tests of the site, and a C compiler for those of broken NVML libraries.
+.PHONY: tools
+tools:
+	@missing=; command -v chromium >/dev/null || missing=chromium; \
+	command -v cc >/dev/null || missing="$$missing gcc libc6-dev"; \
+	if [ -n "$$missing" ]; then \
+		command -v apt-get >/dev/null || { echo "The tests need: $$missing. Next: install them with your package manager." >&2; exit 1; }; \
+		sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
+		$$sudo apt-get update -qq && $$sudo apt-get install -y -qq --no-install-recommends $$missing; \
+	fi
+
+$(SITE)/.built: $(SITE_SOURCES) requirements.lock
+	$(BIN)/jupyter-book build . -n -W --keep-going --quiet
+	@touch $@

@@ -1,0 +1,344 @@
+"""The ``mlk8s`` command: what the library does, from a terminal."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from mlk8s import __version__
+from mlk8s.errors import Mlk8sError
+
+app = typer.Typer(
+    name="mlk8s",
+    help="Machine Learning for Kubernetes Engineers: look at a GPU, measure it, run the chapters.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_enable=False,
+)
+bench_app = typer.Typer(
+    help="Measure this machine, with the recorded H100 beside it.", no_args_is_help=True
+)
+recordings_app = typer.Typer(help="Look at recorded machines.", no_args_is_help=True)
+notebooks_app = typer.Typer(
+    help="Check and repair the stored form of notebooks.", no_args_is_help=True
+)
+app.add_typer(bench_app, name="bench")
+app.add_typer(recordings_app, name="recordings")
+app.add_typer(notebooks_app, name="notebooks")
+
+console = Console()
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for a program.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"mlk8s {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Options of the command itself."""
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Check this machine for every chapter, and say how to repair what is missing.
+
+    Exit status 0 unless something is broken; a machine without a GPU is not broken.
+    """
+    from mlk8s.course import doctor as checks
+
+    found = checks.examine()
+    if as_json:
+        print(checks.to_json(found))
+    else:
+        console.print(checks.render(found))
+    raise typer.Exit(checks.exit_status(found))
+
+
+@app.command()
+def gpu(
+    section: Annotated[
+        str | None,
+        typer.Argument(help="identity, clocks, power, thermal, memory, ecc, links, activity, mig"),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Show what the driver says about each GPU, as [bold]nvidia-smi -q[/bold] does.
+
+    MLK8S_GPU chooses the source: auto (default), live, or the name of a recording.
+    """
+    from mlk8s.errors import UsageError
+    from mlk8s.gpu import probe
+
+    if section and section not in probe.SECTIONS:
+        raise UsageError(
+            f"There is no section {section!r}.", f"use one of: {', '.join(probe.SECTIONS)}."
+        )
+    devices = probe.gpus()
+    if as_json:
+        out = []
+        for device in devices:
+            value = {name: asdict(getattr(device, name)) for name in probe.SECTIONS}
+            chosen = {section: value[section]} if section else value
+            out.append({**chosen, "provenance": device.provenance.as_json()})
+        _print_json(out)
+        return
+    for device in devices:
+        console.print(device.section(section) if section else device.table())
+
+
+@bench_app.command("matmul")
+def bench_matmul(
+    n: Annotated[int, typer.Option("--size", "-n", help="n of an n×n×n product.")] = 8192,
+    dtypes: Annotated[
+        list[str] | None,
+        typer.Option("--dtype", "-d", help="fp64, fp32, tf32, fp16, bf16; may be repeated."),
+    ] = None,
+    data: Annotated[str, typer.Option(help="random or zeros; zeros flatter.")] = "random",
+    device: Annotated[str, typer.Option(help="cuda or cpu.")] = "cuda",
+    as_json: Json = False,
+) -> None:
+    """Rate of a matrix product by data type, with clocks, power and the share of the dense peak."""
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    from mlk8s.bench import matmul
+    from mlk8s.provenance import Table
+
+    chosen = dtypes or (["fp32"] if device == "cpu" else ["fp32", "tf32", "fp16", "bf16"])
+    results = []
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        for dtype in chosen:
+            task = progress.add_task(f"{dtype} {n}×{n}×{n}", total=None)
+            results.append(matmul.measure(n, dtype, data=data, device=device))
+            progress.remove_task(task)
+    if as_json:
+        _print_json(
+            [
+                {**r.row(), "timing": asdict(r.timing), "provenance": r.provenance.as_json()}
+                for r in results
+            ]
+        )
+        return
+    console.print(Table([r.row() for r in results], *(r.provenance for r in results)))
+    reference = matmul.recorded(n, chosen, data)
+    if reference and reference.provenance[0] not in [r.provenance for r in results]:
+        console.print(reference)
+
+
+@app.command()
+def record(
+    out: Annotated[Path, typer.Option(help="Folder of recordings.")],
+    chapter: Annotated[
+        list[str] | None, typer.Option("--chapter", "-c", help="Only what this chapter measures.")
+    ] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(help="Keep only this measurement or group (ch1, bench/matmul)."),
+    ] = None,
+) -> None:
+    """Measure this GPU machine and write its recording: commands, probe, chapters.
+
+    Needs a live GPU. Nothing is written unless every chapter ended well.
+    """
+    from mlk8s.course.record import record as record_machine
+
+    for path in record_machine(out, chapters=chapter or (), only=only or (), console=console):
+        console.print(f"wrote {path}")
+
+
+@recordings_app.command("list")
+def recordings_list(as_json: Json = False) -> None:
+    """The recorded machines, with device, driver, date and number of measurements."""
+    from mlk8s import recordings
+
+    rows = []
+    for name in recordings.names():
+        kept = recordings.load(name)
+        dates = sorted({e.provenance.date or "" for e in kept.entries})
+        rows.append(
+            {
+                "recording": name,
+                "GPU": kept.device.name,
+                "driver": kept.device.driver,
+                "dates": ", ".join(dates),
+                "measurements": len(kept.entries),
+            }
+        )
+    if as_json:
+        _print_json(rows)
+        return
+    from rich.table import Table as RichTable
+
+    table = RichTable(*rows[0]) if rows else RichTable()
+    for row in rows:
+        table.add_row(*(_escaped(str(v)) for v in row.values()))
+    console.print(table)
+
+
+@recordings_app.command("diff")
+def recordings_diff(
+    old: Annotated[Path, typer.Argument(help="A machine's folder, or the name of a recording.")],
+    new: Annotated[Path, typer.Argument(help="The other one.")],
+    as_json: Json = False,
+) -> None:
+    """Print what changed between two recordings, figure by figure."""
+    from mlk8s import recordings
+
+    def open_recording(path: Path) -> recordings.Recording:
+        known = recordings.FOLDER if len(path.parts) == 1 and not path.is_dir() else path.parent
+        return recordings.load(path.name, known.resolve())
+
+    rows = recordings.diff(open_recording(old), open_recording(new))
+    if as_json:
+        _print_json(rows)
+        return
+    from rich.table import Table as RichTable
+
+    table = RichTable("call", "field", "old", "new", "change")
+    for row in rows:
+        table.add_row(*(_escaped(v) for v in row.values()))
+    console.print(table if rows else "no difference")
+
+
+@app.command()
+def run(
+    chapters: Annotated[
+        list[str] | None, typer.Argument(help="1, 01, gpu-basics, a path; all if empty.")
+    ] = None,
+    gpu_source: Annotated[
+        str | None,
+        typer.Option("--gpu", help="MLK8S_GPU for the kernels: auto, live, a recording."),
+    ] = None,
+    update: Annotated[
+        bool, typer.Option("--update", help="Write the outputs back into the sources.")
+    ] = False,
+    jobs: Annotated[int | None, typer.Option("--jobs", "-j", help="Chapters side by side.")] = None,
+    timeout: Annotated[float, typer.Option(help="Seconds that one cell may take.")] = 600,
+    out: Annotated[Path, typer.Option(help="Where executed notebooks go.")] = Path("_build/runs"),
+    parameter: Annotated[
+        list[str] | None,
+        typer.Option("--parameter", "-p", help="NAME=VALUE for the parameters cell; JSON values."),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Execute chapters that did not change, too.")
+    ] = False,
+) -> None:
+    """Execute chapters in fresh kernels, with progress, time and memory for each.
+
+    A chapter whose sources did not change since its last good run is not executed again.
+    """
+    import os
+
+    from mlk8s.course import run as runner
+    from mlk8s.gpu import source
+
+    values = dict(_parameter(text) for text in parameter or ())
+    if gpu_source:
+        os.environ["MLK8S_GPU"] = gpu_source
+    results = runner.run(
+        chapters or (),
+        update=update,
+        jobs=jobs,
+        timeout_s=timeout,
+        out=out,
+        parameters=values,
+        touches_gpu=source.is_live(),
+        force=force,
+        console=console,
+    )
+    raise typer.Exit(runner.exit_code(results))
+
+
+def _parameter(text: str) -> tuple[str, Any]:
+    from mlk8s.errors import UsageError
+
+    name, equals, value = text.partition("=")
+    if not (name.isidentifier() and equals):
+        raise UsageError(f"{text!r} is not a parameter.", "write NAME=VALUE, such as n=4096.")
+    try:
+        return name, json.loads(value)
+    except json.JSONDecodeError:
+        return name, value
+
+
+@app.command()
+def serve(
+    port: Annotated[int, typer.Option(help="Loopback port; 0 takes a free one.")] = 8000,
+    site: Annotated[Path, typer.Option(help="The built site.")] = Path("_build/html"),
+) -> None:
+    """Serve the built book on loopback until Ctrl-C."""
+    from mlk8s.course import site as book
+
+    book.serve(site, port)
+
+
+@app.command()
+def lab(
+    port: Annotated[int, typer.Option(help="Loopback port.")] = 8888,
+) -> None:
+    """Start JupyterLab on loopback, behind a token, in the notebooks' folder."""
+    from mlk8s.course.lab import lab as start
+
+    start(port)
+
+
+@notebooks_app.command("check")
+def notebooks_check(
+    paths: Annotated[list[Path] | None, typer.Argument(help="Files or folders.")] = None,
+) -> None:
+    """Report notebooks that are not canonical, hold an error or identify a machine."""
+    from mlk8s.course import canonical
+
+    problems = canonical.check(paths or [Path("notebooks")])
+    for line in problems:
+        console.print(line, soft_wrap=True, markup=False, highlight=False)
+    raise typer.Exit(1 if problems else 0)
+
+
+@notebooks_app.command("fix")
+def notebooks_fix(
+    paths: Annotated[list[Path] | None, typer.Argument(help="Files or folders.")] = None,
+) -> None:
+    """Rewrite notebooks in canonical form, outputs kept."""
+    from mlk8s.course import canonical
+
+    for path in canonical.fix(paths or [Path("notebooks")]):
+        console.print(f"rewrote {path}")
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=1, ensure_ascii=False))
+
+
+def main() -> None:
+    """Run the command; an error of the library is one sentence on stderr and exit status 1."""
+    try:
+        app()
+    except Mlk8sError as error:
+        Console(stderr=True, soft_wrap=True).print(
+            f"[bold red]mlk8s:[/bold red] {_escaped(str(error))}", highlight=False
+        )
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _escaped(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)

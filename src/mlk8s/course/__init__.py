@@ -1,0 +1,1 @@
+"""What turns the library and the notebooks into a course: the site, the runs, the exercises."""

@@ -1,0 +1,180 @@
+"""Figures that say what they show: a Plotly chart, its caption, its alternative text, its badge.
+
+Colors, fonts and the dark theme belong to the page (``book/_static/mlk8s.js``) or to the reader's
+JupyterLab; a figure sets none, so that it is readable in both.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import html
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from mlk8s.errors import UsageError
+from mlk8s.provenance import Provenance, Table
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+
+class Figure:
+    """A Plotly figure with what a reader needs who cannot see it, or sees nothing else.
+
+    Args:
+        figure: the chart; its axes carry their units.
+        caption: a sentence or two that can be read alone.
+        alt: what the chart shows, for a screen reader.
+        provenance: where its figures come from.
+
+    Raises:
+        UsageError: caption, alternative text or provenance is missing.
+    """
+
+    def __init__(
+        self, figure: go.Figure, caption: str, alt: str, provenance: Sequence[Provenance]
+    ) -> None:
+        if not (caption and alt and provenance):
+            raise UsageError(
+                "A figure lacks its caption, its alternative text or its provenance.",
+                "pass all three.",
+            )
+        self.plotly = figure
+        self.caption = caption
+        self.alt = alt
+        self.provenance = tuple(dict.fromkeys(provenance))
+        # A stable id, so that a notebook executed twice stores the same output.
+        digest = hashlib.sha256((caption + alt).encode()).hexdigest()[:12]
+        figure.update_layout(meta={"alt": alt, "id": f"mlk8s-{digest}"}, template="none")
+
+    def __repr__(self) -> str:
+        return "\n".join([f"Figure: {self.caption}", *map(str, self.provenance)])
+
+    def caption_html(self) -> str:
+        """The caption with its badges."""
+        badges = "".join(p._repr_html_() for p in self.provenance)
+        return f'<div class="mlk8s-caption"><p>{html.escape(self.caption)}</p>{badges}</div>'
+
+    def _ipython_display_(self) -> None:
+        """Show the chart and its caption as two outputs: any one front end draws both."""
+        from IPython.display import publish_display_data
+
+        publish_display_data(
+            {
+                "application/vnd.plotly.v1+json": self.plotly.to_plotly_json() | {"config": {}},
+                "text/plain": f"Figure: {self.alt}",
+            }
+        )
+        publish_display_data({"text/html": self.caption_html(), "text/plain": repr(self)})
+
+
+def lines(
+    table: Table,
+    x: str,
+    y: str | Sequence[str],
+    *,
+    caption: str,
+    alt: str,
+    by: str | None = None,
+    log: str = "",
+    y_title: str | None = None,
+    reference: tuple[float, str] | None = None,
+    step: bool = False,
+    ticks: Sequence[float] | None = None,
+) -> Figure:
+    """Curves of one table.
+
+    Args:
+        table: the data.
+        x: column of the horizontal axis; its name, with its unit, is the axis title.
+        y: column or columns of the vertical axis.
+        caption: see :class:`Figure`.
+        alt: see :class:`Figure`.
+        by: a column that splits the rows into curves (with a single ``y``).
+        log: the axes that are logarithmic, of ``x``, ``y``, ``xy``.
+        y_title: vertical axis title, where several columns share it.
+        reference: a horizontal line, its height and its label.
+        step: hold each value until the next one.
+        ticks: where the horizontal axis has its labels.
+    """
+    import plotly.graph_objects as go
+
+    columns = [y] if isinstance(y, str) else list(y)
+    figure = go.Figure()
+    shape = "hv" if step else "linear"
+    groups = list(dict.fromkeys(table.column(by))) if by else [None]
+    for group in groups:
+        rows = [row for row in table if by is None or row[by] == group]
+        for column in columns:
+            figure.add_scatter(
+                x=[row[x] for row in rows],
+                y=[row[column] for row in rows],
+                mode="lines" if len(rows) > 24 else "lines+markers",
+                name=str(group) if by else column,
+                line_shape=shape,
+            )
+    figure.update_layout(showlegend=len(figure.data) > 1)
+    if reference:
+        height, label = reference
+        figure.add_hline(y=height, line_dash="dash", line_width=1.5)
+        figure.add_annotation(
+            x=1,
+            xref="paper",
+            xanchor="right",
+            # Plotly wants the exponent where the axis is logarithmic, for annotations only.
+            y=math.log10(height) if "y" in log else height,
+            yanchor="bottom",
+            text=label,
+            showarrow=False,
+        )
+    figure.update_xaxes(title_text=x, type="log" if "x" in log else "linear")
+    figure.update_yaxes(
+        title_text=y_title or columns[0],
+        type="log" if "y" in log else "linear",
+        rangemode="tozero",
+    )
+    if ticks:
+        figure.update_xaxes(tickvals=list(ticks), ticktext=[f"{t:g}" for t in ticks])
+    return Figure(figure, caption, alt, table.provenance)
+
+
+def bars(
+    table: Table,
+    x: str,
+    y: str,
+    *,
+    caption: str,
+    alt: str,
+    reference: str | None = None,
+    log: bool = False,
+) -> Figure:
+    """One bar a row.
+
+    Args:
+        table: the data.
+        x: column with the names of the bars.
+        y: column with their heights; its name, with its unit, is the axis title.
+        caption: see :class:`Figure`.
+        alt: see :class:`Figure`.
+        reference: a column drawn as a mark on each bar, such as a theoretical peak.
+        log: logarithmic heights.
+    """
+    import plotly.graph_objects as go
+
+    names = [str(v) for v in table.column(x)]
+    values: list[Any] = table.column(y)
+    figure = go.Figure()
+    figure.add_bar(x=names, y=values, name=y, text=[f"{v:.4g}" for v in values], cliponaxis=False)
+    if reference:
+        figure.add_scatter(
+            x=names,
+            y=table.column(reference),
+            mode="markers",
+            marker={"symbol": "line-ew", "size": 34, "line": {"width": 3}},
+            name=reference,
+        )
+    figure.update_layout(showlegend=bool(reference))
+    figure.update_xaxes(title_text=x, type="category")
+    figure.update_yaxes(title_text=y, type="log" if log else "linear")
+    return Figure(figure, caption, alt, table.provenance)
