@@ -20,6 +20,8 @@ HAS_DRIVER := $(wildcard /proc/driver/nvidia/version)
 ON_LINUX := $(filter Linux,$(shell uname -s))
 EXTRAS := book,dev$(if $(HAS_DRIVER),$(comma)gpu)
 comma := ,
+# What fits beside the contents list without scrolling.
+NOTEBOOK_WIDTH := 79
 
 .PHONY: help
 help: ## list the targets
@@ -35,8 +37,9 @@ book: setup ## install, execute all chapters, build the site
 test: export MLK8S_GPU := h100-sxm
 test: export MLK8S_CLUSTER := simulated
 test: setup tools ## all that CI checks; does its own set-up
-	$(BIN)/ruff format --check --quiet src tests notebooks book
-	$(BIN)/ruff check --quiet src tests notebooks book
+	$(BIN)/ruff format --check --quiet src tests
+	$(BIN)/ruff format --check --quiet --line-length $(NOTEBOOK_WIDTH) $(NOTEBOOKS)
+	$(BIN)/ruff check --quiet src tests $(NOTEBOOKS)
 	$(BIN)/mypy
 	$(BIN)/mlk8s notebooks check $(NOTEBOOKS)
 	$(BIN)/mlk8s run $(NOTEBOOKS)
@@ -62,8 +65,9 @@ record: setup ## record this GPU machine into src/mlk8s/recordings
 
 .PHONY: format
 format: setup ## format the code, and notebooks into canonical form
-	$(BIN)/ruff format --quiet src tests notebooks book
-	$(BIN)/ruff check --quiet --fix src tests notebooks book
+	$(BIN)/ruff format --quiet src tests
+	$(BIN)/ruff format --quiet --line-length $(NOTEBOOK_WIDTH) $(NOTEBOOKS)
+	$(BIN)/ruff check --quiet --fix src tests $(NOTEBOOKS)
 	$(BIN)/mlk8s notebooks fix $(NOTEBOOKS)
 
 .PHONY: lock

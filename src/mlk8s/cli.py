@@ -121,7 +121,10 @@ def bench_matmul(
     chosen = dtypes or (["fp32"] if device == "cpu" else ["fp32", "tf32", "fp16", "bf16"])
     results = []
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    screen = Console(stderr=True)
+    # Off a terminal nothing moves, and what would stay is an empty line.
+    off = not screen.is_terminal
+    with Progress(*columns, console=screen, transient=True, disable=off) as progress:
         for dtype in chosen:
             task = progress.add_task(f"{dtype} {n}×{n}×{n}", total=None)
             results.append(matmul.measure(n, dtype, data=data, device=device))

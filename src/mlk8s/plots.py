@@ -165,13 +165,14 @@ def bars(
     names = [str(v) for v in table.column(x)]
     values: list[Any] = table.column(y)
     figure = go.Figure()
-    figure.add_bar(x=names, y=values, name=y, text=[f"{v:.4g}" for v in values], cliponaxis=False)
+    figure.add_bar(x=names, y=values, name=y)
     if reference:
         figure.add_scatter(
             x=names,
             y=table.column(reference),
             mode="markers",
-            marker={"symbol": "line-ew", "size": 34, "line": {"width": 3}},
+            # An open symbol takes the theme's color for its line.
+            marker={"symbol": "line-ew-open", "size": 34, "line": {"width": 3}},
             name=reference,
         )
     figure.update_layout(showlegend=bool(reference))

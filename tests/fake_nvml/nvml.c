@@ -4,6 +4,7 @@
  * Structures are laid out as nvml.h lays them out. Variables, read at every call:
  *
  *   FAKE_INIT=18             what nvmlInit returns
+ *   FAKE_HANG=30             how many seconds nvmlInit takes, unless a signal comes
  *   FAKE_DEVICES=0           how many devices there are
  *   FAKE_RETURN=f=3,g=15     what these functions return; fieldN is field value N,
  *                            and *=3 stands for every reading of a device but its name
@@ -15,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { SUCCESS = 0, INVALID_ARGUMENT = 2, NOT_SUPPORTED = 3, INSUFFICIENT_SIZE = 7, LOST = 15 };
 
@@ -65,7 +67,11 @@ static int answer(const char *name) {
     int f(void *d, u32 *a, u32 *b) { ANSWER(); *a = (first); *b = (second); return SUCCESS; }
 
 /* The library itself. */
-int nvmlInitWithFlags(u32 flags) { note("init"); return (int)number("FAKE_INIT", SUCCESS); }
+int nvmlInitWithFlags(u32 flags) {
+    note("init");
+    sleep(number("FAKE_HANG", 0));
+    return (int)number("FAKE_INIT", SUCCESS);
+}
 int nvmlInit_v2(void) { return nvmlInitWithFlags(0); }
 int nvmlShutdown(void) { note("shutdown"); return SUCCESS; }
 const char *nvmlErrorString(int code) { return "an error of the stand-in"; }
@@ -181,7 +187,9 @@ int nvmlDeviceGetGpuFabricInfo(void *d, struct fabric *info) {
 }
 
 /* Activity: two compute processes, no graphics. */
-TWO(nvmlDeviceGetUtilizationRates, 87, 34)
+int nvmlDeviceGetUtilizationRates(void *d, u32 *use) {
+    ANSWER(); use[0] = 87; use[1] = 34; return SUCCESS;
+}
 struct process { u32 pid; u64 memory; u32 gpu_instance, compute_instance; };
 int nvmlDeviceGetComputeRunningProcesses_v3(void *d, u32 *count, struct process *list) {
     ANSWER();

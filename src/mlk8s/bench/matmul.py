@@ -139,7 +139,7 @@ def measure(
         GpuUnavailable: live on a machine where PyTorch has no CUDA device.
         RecordingError: recorded, and the recording does not hold this product.
     """
-    shape = {"m": n if m is None else m, "n": n, "k": n if k is None else k}
+    shape = {"n": n, "m": n if m is None else m, "k": n if k is None else k}
     for name, size in shape.items():
         if not 1 <= size <= 65536:
             raise UsageError(f"{name} = {size} is not a matrix size.", "use 1 to 65536.")

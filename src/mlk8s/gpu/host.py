@@ -16,7 +16,7 @@ from mlk8s.provenance import Provenance
 #: ``nvidia-smi`` prints these; they identify a machine or a board and say nothing about GPUs.
 _IDENTIFIERS = re.compile(
     r"(?P<uuid>\b(?:GPU|MIG)-[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\b)"
-    r"|(?P<key>(?:Serial Number|UUID|GUID|PDI|Guid|Uuid)\s*:\s*)(?!N/A)(?P<value>[^\s)]+)"
+    r"|(?P<key>(?:Serial Number|UUID|GUID|PDI|Guid|Uuid)\s*:\s*)(?!N/A|\(removed)(?P<value>[^\s)]+)"
 )
 REMOVED = "(removed)"
 

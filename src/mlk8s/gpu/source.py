@@ -205,6 +205,9 @@ def _globals(code: CodeType) -> set[str]:
 
 def _shape(node: Any) -> str:
     """A syntax tree as text, without positions, empty fields and what only some releases have."""
+    if isinstance(node, ast.JoinedStr):
+        # Python 3.12 ends a format specification such as {x:{width}} with an empty text.
+        node = ast.JoinedStr([v for v in node.values if getattr(v, "value", None) != ""])
     if isinstance(node, ast.AST):
         fields = [
             f"{name}={_shape(value)}"
