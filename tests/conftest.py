@@ -46,7 +46,7 @@ def fake_nvml(compile_library: Callable[[Path], Path]) -> Path:
 def clean_environment() -> dict[str, str]:
     """This process's environment without what steers the library, on a terminal of 200 columns."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("MLK8S_", "FAKE_"))}
-    return {**kept, "COLUMNS": "200", "NO_COLOR": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    return {**kept, "COLUMNS": "200", "NO_COLOR": "1"}
 
 
 @pytest.fixture

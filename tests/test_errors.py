@@ -41,12 +41,11 @@ def test_an_expected_error_is_printed(capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_an_expected_error_that_does_not_come_is_an_error() -> None:
-    with pytest.raises(AssertionError, match="expected UsageError, KeyError, and nothing"):
-        with expected(UsageError, KeyError):
-            pass
+    message = "expected UsageError, KeyError, and nothing was raised"
+    with pytest.raises(AssertionError, match=message), expected(UsageError, KeyError):
+        pass
 
 
 def test_another_error_than_the_expected_one_goes_on() -> None:
-    with pytest.raises(ZeroDivisionError):
-        with expected(UsageError):
-            1 / 0  # noqa: B018
+    with pytest.raises(ZeroDivisionError), expected(UsageError):
+        1 / 0  # noqa: B018

@@ -146,8 +146,10 @@ def test_ticks_are_those_that_were_asked_for() -> None:
 
 def test_bars_with_marks_at_their_peaks() -> None:
     table = RATES.where(size=256)
-    columns = {"reference": "peak [TFLOP/s]", "log": True}
-    figure = chart(plots.bars(table, "kind", "rate [TFLOP/s]", **columns, **TEXT))
+    drawn = plots.bars(
+        table, "kind", "rate [TFLOP/s]", reference="peak [TFLOP/s]", log=True, **TEXT
+    )
+    figure = chart(drawn)
     bars, marks = figure["data"]
     assert (bars["type"], list(bars["x"])) == ("bar", ["fp32", "bf16"])
     assert list(bars["text"]) == ["25.6", "25.6"]

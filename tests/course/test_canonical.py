@@ -219,10 +219,10 @@ def test_canonical_form_drops_what_churns_and_keeps_the_rest() -> None:
         "title": "Basics",
     }
     assert cell["metadata"] == {"mystnb": {"figure": {"name": "fig-n"}}, "tags": ["a", "b"]}
-    assert cell["execution_count"] is None
+    assert cell["execution_count"] == 3  # the third code cell
     assert [o.get("text", o.get("execution_count")) for o in cell["outputs"]] == [
         ["a\n", "b\n"],
-        None,
+        3,
         ["c\n"],
     ]
 

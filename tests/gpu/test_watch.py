@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from itertools import pairwise
 from statistics import median
 from subprocess import CompletedProcess
 from typing import Any
@@ -48,7 +49,7 @@ def test_samples_arrive_at_the_interval_in_their_units(on_gpu: Run) -> None:
     times = [s["time_s"] for s in samples]
     assert 8 <= len(samples) <= 14  # 0.6 s; the last one may fall on the end
     assert times == sorted(times) and 0 <= times[0] < 0.05
-    gaps = [b - a for a, b in zip(times, times[1:], strict=False)]
+    gaps = [b - a for a, b in pairwise(times)]
     assert 0.045 <= median(gaps) <= 0.08
     assert 0 < found["first half"] < len(samples)
     sample = {k: v for k, v in samples[0].items() if k not in ("time_s", "cost_ms")}

@@ -167,9 +167,7 @@ def test_content_against_the_schema(
 def test_an_edit_does_not_pass(folder: Path, change: Callable[[Any], object]) -> None:
     edit(folder / DEFAULT / "bench.json", change, sign=False)
     error = refused(folder)
-    assert error.problem == (
-        "bench.json was changed after it was recorded: its checksum differs."
-    )
+    assert error.problem == ("bench.json was changed after it was recorded: its checksum differs.")
     assert "git checkout" in error.next_step
 
 
@@ -198,29 +196,16 @@ def test_two_devices_in_one_recording(folder: Path) -> None:
     assert "mlk8s record" in error.next_step
 
 
-DAMAGE = {
-    "damaged": (lambda path: path.write_text("{"), "bench.json is not JSON"),
-    "edited": (
-        lambda path: edit(path, lambda d: d["entries"].pop(), sign=False),
-        "checksum differs",
-    ),
-    "schema": (lambda path: edit(path, lambda d: d.pop("origins")), "damaged at the top level"),
-}
-
-
-@pytest.mark.parametrize("kind", DAMAGE)
 def test_a_reader_gets_one_sentence(
-    kind: str,
     library_copy: Path,
     process: Run,
     sentence: Callable[[CompletedProcess[str]], tuple[str, str]],
 ) -> None:
-    change, says = DAMAGE[kind]
-    change(library_copy / "mlk8s" / "recordings" / DEFAULT / "bench.json")
-    variables = {"PYTHONPATH": str(library_copy), "MLK8S_GPU": DEFAULT}
+    (library_copy / "mlk8s" / "recordings" / DEFAULT / "bench.json").write_text("{")
     code = "from mlk8s.cli import main; main()"
+    variables = {"PYTHONPATH": str(library_copy), "MLK8S_GPU": DEFAULT}
     problem, step = sentence(process("-c", code, "gpu", **variables))
-    assert says in problem
+    assert "bench.json is not JSON" in problem
     assert "git checkout -- bench.json" in step
 
 

@@ -88,6 +88,7 @@ def normalized(nb: NotebookNode) -> NotebookNode:
     nb.metadata.kernelspec = dict(_KERNELSPEC)
     nb.metadata.language_info = {"name": "python"}
     seen: set[str] = set()
+    code_cells = 0
     for index, cell in enumerate(nb.cells):
         if not _CELL_ID.fullmatch(str(cell.get("id", ""))) or cell.id in seen:
             content = f"{index}\n{cell.cell_type}\n{cell.source}"
@@ -98,12 +99,15 @@ def normalized(nb: NotebookNode) -> NotebookNode:
         if tags := sorted(set(cell.metadata.pop("tags", []))):
             cell.metadata.tags = tags
         if cell.cell_type == "code":
-            cell.execution_count = None
-            cell.outputs = _outputs(cell.get("outputs", []))
+            # Its place among the code cells: what a run from a clean kernel gives, and what nbval
+            # takes as the sign that the outputs belong to a run.
+            code_cells += 1
+            cell.execution_count = code_cells
+            cell.outputs = _outputs(cell.get("outputs", []), code_cells)
     return nb
 
 
-def _outputs(outputs: Iterable[NotebookNode]) -> list[NotebookNode]:
+def _outputs(outputs: Iterable[NotebookNode], count: int) -> list[NotebookNode]:
     """The outputs, with neighbors of one stream merged: where they split depends on timing."""
     merged: list[NotebookNode] = []
     for output in outputs:
@@ -111,7 +115,7 @@ def _outputs(outputs: Iterable[NotebookNode]) -> list[NotebookNode]:
             merged[-1].text += output.text
             continue
         if output.output_type == "execute_result":
-            output.execution_count = None
+            output.execution_count = count
         output.get("data", {}).pop(_WIDGET, None)
         merged.append(output)
     return merged
