@@ -152,7 +152,7 @@ def test_bars_with_marks_at_their_peaks() -> None:
     figure = chart(drawn)
     bars, marks = figure["data"]
     assert (bars["type"], list(bars["x"])) == ("bar", ["fp32", "bf16"])
-    assert list(bars["text"]) == ["25.6", "25.6"]
+    assert list(bars["y"]) == pytest.approx([25.6, 25.6])
     assert (marks["mode"], list(marks["y"]), marks["name"]) == (
         "markers",
         [60.0, 60.0],

@@ -179,3 +179,46 @@ def bars(
     figure.update_xaxes(title_text=x, type="category")
     figure.update_yaxes(title_text=y, type="log" if log else "linear")
     return Figure(figure, caption, alt, table.provenance)
+
+
+#: What :func:`telemetry` draws, top to bottom.
+TELEMETRY = ("power [W]", "SM clock [MHz]", "temperature [°C]", "GPU-Util [%]")
+
+
+def telemetry(table: Table) -> Figure:
+    """The samples of ``gpu.watch``: power, clock, temperature and utilization over one time axis.
+
+    Args:
+        table: what ``watch.table()`` gives.
+
+    Raises:
+        UsageError: there is no sample, or the table is another one.
+    """
+    from plotly.subplots import make_subplots
+
+    if not {"time [s]", *TELEMETRY} <= set(table.columns):
+        raise UsageError(
+            f"These are no samples of a GPU: the columns are {', '.join(table.columns) or 'none'}.",
+            "pass what `watch.table()` gave, from a block that took at least one sample.",
+        )
+    figure = make_subplots(rows=len(TELEMETRY), shared_xaxes=True, vertical_spacing=0.05)
+    for i, column in enumerate(TELEMETRY, 1):
+        figure.add_scatter(
+            x=table.column("time [s]"),
+            y=table.column(column),
+            mode="lines",
+            name=column,
+            row=i,
+            col=1,
+        )
+        figure.update_yaxes(title_text=column, rangemode="tozero", row=i, col=1)
+    figure.update_xaxes(title_text="time [s]", row=len(TELEMETRY), col=1)
+    figure.update_layout(showlegend=False, height=640)
+    power = [v for v in table.column("power [W]") if v is not None]
+    peak = f", power at most {max(power):.0f} W" if power else ""
+    return Figure(
+        figure,
+        caption="Power, clock, temperature and utilization while the block ran.",
+        alt=f"Four curves over {table[-1]['time [s]']:.1f} s{peak}.",
+        provenance=table.provenance,
+    )

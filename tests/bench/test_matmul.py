@@ -112,9 +112,9 @@ def test_the_switch_is_what_the_name_says_and_set_back(
     try:
         matmul.measure(32, dtype, device="cpu", min_time_s=0.001)  # loads what is loaded once
         seen.clear()
-        # A look every 2 ms from 30 ms on, while some 600 ms are spent on timing.
-        signal.setitimer(signal.ITIMER_REAL, 0.03, 0.002)
-        matmul.measure(32, dtype, device="cpu", min_time_s=0.05)
+        # A look every 2 ms from 20 ms on, while some 200 ms are spent on timing.
+        signal.setitimer(signal.ITIMER_REAL, 0.02, 0.002)
+        matmul.measure(32, dtype, device="cpu", min_time_s=0.02)
         signal.setitimer(signal.ITIMER_REAL, 0)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -23,43 +22,6 @@ from rich.console import Console
 from mlk8s.course import doctor
 from mlk8s.course.checks.gpu import agreement
 from mlk8s.course.doctor import Check, Status
-
-FAKE_NVML = r"""
-#include <stdio.h>
-#include <stdlib.h>
-static int number(const char *name, int otherwise) {
-    const char *text = getenv(name);
-    return text ? atoi(text) : otherwise;
-}
-int nvmlInitWithFlags(unsigned flags) { return number("FAKE_INIT", 0); }
-int nvmlInit_v2(void) { return number("FAKE_INIT", 0); }
-int nvmlShutdown(void) { return 0; }
-const char *nvmlErrorString(int code) { return "fake error"; }
-int nvmlDeviceGetCount_v2(unsigned *count) { *count = 1; return 0; }
-int nvmlDeviceGetHandleByIndex_v2(unsigned index, void **device) { *device = &number; return 0; }
-int nvmlDeviceGetName(void *d, char *text, unsigned size) {
-    snprintf(text, size, "NVIDIA H100 80GB HBM3"); return 0;
-}
-int nvmlSystemGetDriverVersion(char *text, unsigned size) {
-    snprintf(text, size, "580.95.05"); return 0;
-}
-int nvmlSystemGetCudaDriverVersion(int *version) { *version = 13000; return 0; }
-int nvmlDeviceGetTotalEccErrors(void *d, int type, int counter, unsigned long long *count) {
-    *count = number("FAKE_ECC", 0); return number("FAKE_READ", 0);
-}
-int nvmlDeviceGetRemappedRows(void *d, unsigned *c, unsigned *u, unsigned *pending, unsigned *bad) {
-    *c = *u = 0; *pending = number("FAKE_PENDING", 0); *bad = number("FAKE_FAILED", 0); return 0;
-}
-int nvmlDeviceGetCurrentClocksEventReasons(void *d, unsigned long long *mask) {
-    *mask = number("FAKE_REASONS", 0); return 0;
-}
-int nvmlDeviceGetPersistenceMode(void *d, int *mode) {
-    *mode = number("FAKE_PERSISTENCE", 1); return 0;
-}
-int nvmlDeviceGetMigMode(void *d, unsigned *now, unsigned *later) {
-    *now = number("FAKE_MIG", 0); *later = number("FAKE_MIG_PENDING", *now); return 0;
-}
-"""
 
 # The cases of the other process: what NVML answers, in which folder, with which MLK8S_GPU.
 CASES: dict[str, tuple[dict[str, str], str, str]] = {
@@ -80,7 +42,11 @@ CASES: dict[str, tuple[dict[str, str], str, str]] = {
     "power cap only": ({"FAKE_REASONS": str(0x4)}, "driven", "auto"),
     "MIG on": ({"FAKE_MIG": "1"}, "driven", "auto"),
     "MIG pending": ({"FAKE_MIG_PENDING": "1"}, "driven", "auto"),
-    "no ECC": ({"FAKE_READ": "3", "FAKE_ECC": "99"}, "driven", "auto"),
+    "no ECC": (
+        {"FAKE_RETURN": "nvmlDeviceGetTotalEccErrors=3", "FAKE_ECC": "99"},
+        "driven",
+        "auto",
+    ),
 }
 
 OTHER_PROCESS = """
@@ -125,15 +91,9 @@ def machine(root: Path, *, card: bool, module: str = "", nodes: tuple[str, ...] 
 
 
 @pytest.fixture(scope="module")
-def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+def reports(tmp_path_factory: pytest.TempPathFactory, fake_nvml: Path) -> dict[str, dict[str, Any]]:
     """What the doctor said in every case."""
-    compiler = shutil.which("cc") or shutil.which("gcc")
-    assert compiler, "this test compiles a fake NVML: install a C compiler (package gcc)"
     folder = tmp_path_factory.mktemp("doctor")
-    source = folder / "nvml.c"
-    source.write_text(FAKE_NVML)
-    library = folder / "libnvidia-ml.so.1"
-    subprocess.run([compiler, "-w", "-shared", "-fPIC", "-o", library, source], check=True)
     nodes = ("nvidia0", "nvidiactl", "nvidia-uvm")
     machine(folder / "bare", card=False)
     machine(folder / "card", card=True)
@@ -143,7 +103,7 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any
     (folder / "requirements.lock").write_text("rich==0.0.1\n")
     out = subprocess.run(
         [sys.executable, "-c", OTHER_PROCESS, folder, json.dumps(CASES)],
-        env={**os.environ, "LD_LIBRARY_PATH": str(folder)},
+        env={**os.environ, "LD_LIBRARY_PATH": str(fake_nvml)},
         capture_output=True,
         text=True,
         check=False,

@@ -10,6 +10,7 @@
  *                            and *=3 stands for every reading of a device but its name
  *   FAKE_LOST_AFTER=40       after so many readings the device answers GPU_IS_LOST
  *   FAKE_LOG=file            initializations and shutdowns, one line each
+ *   FAKE_MEMORY=-1           memory of each process, bytes; -1 stands for "not available"
  *   FAKE_ECC, FAKE_PENDING, FAKE_FAILED, FAKE_REASONS, FAKE_PERSISTENCE, FAKE_MIG,
  *   FAKE_MIG_PENDING         values of these readings
  */
@@ -196,8 +197,9 @@ int nvmlDeviceGetComputeRunningProcesses_v3(void *d, u32 *count, struct process 
     u32 room = *count;
     *count = 2;
     if (!list || room < 2) return INSUFFICIENT_SIZE;
-    list[0] = (struct process){4242, 10 * GIB, ~0u, ~0u};
-    list[1] = (struct process){4243, 10 * GIB, ~0u, ~0u};
+    u64 memory = number("FAKE_MEMORY", 10 * GIB);
+    list[0] = (struct process){4242, memory, ~0u, ~0u};
+    list[1] = (struct process){4243, memory, ~0u, ~0u};
     return SUCCESS;
 }
 int nvmlDeviceGetGraphicsRunningProcesses_v3(void *d, u32 *count, void *list) {

@@ -81,11 +81,15 @@ RESTS_ON = {
         "activity.gpu_utilization",
         "activity.memory_utilization",
     ],
-    "nvmlDeviceGetComputeRunningProcesses_v3": ["activity.compute_processes"],
+    "nvmlDeviceGetComputeRunningProcesses_v3": [
+        "activity.compute_processes",
+        "activity.processes",
+    ],
     "nvmlDeviceGetGraphicsRunningProcesses_v3": ["activity.graphics_processes"],
     "nvmlDeviceGetMaxMigDeviceCount": ["mig.max_instances"],
 }
 DRIVER = {"identity.name", "identity.driver", "identity.highest_cuda"}  # not of the device
+LISTS = {"activity.processes", "mig.profiles"}
 ENERGY = "power.energy"  # rises from reading to reading
 
 
@@ -117,6 +121,10 @@ def test_every_reading_with_its_unit(
 ) -> None:
     found = dict(readings([""])[""])
     profiles = found.pop("mig.profiles")
+    assert found.pop("activity.processes") == [
+        {"pid": 4242, "kind": "compute", "memory": 10.0},
+        {"pid": 4243, "kind": "compute", "memory": 10.0},
+    ]
     assert found.pop(ENERGY) == pytest.approx(9_000_002.5)
     assert found == {
         "identity.name": "NVIDIA H100 80GB HBM3",
@@ -200,7 +208,7 @@ def test_what_is_not_supported_says_so_and_nothing_else_changes(
         affected = RESTS_ON[case.removesuffix("=3")]
         for name, value in fields.items():
             if name in affected:
-                assert value == "not supported", (case, name)
+                assert value == ([] if name in LISTS else "not supported"), (case, name)
             elif name != ENERGY:
                 assert value == whole[name], (case, name)
 
@@ -222,9 +230,9 @@ def test_a_device_without_mig(readings: Callable[[list[str]], dict[str, Flat]]) 
 def test_a_device_that_supports_nothing(
     readings: Callable[[list[str]], dict[str, Flat]],
 ) -> None:
-    fields = dict(readings(["*=3"])["*=3"])
-    assert fields.pop("mig.profiles") == []
-    others = {name: value for name, value in fields.items() if name not in DRIVER}
+    fields = readings(["*=3"])["*=3"]
+    assert all(fields[name] == [] for name in LISTS)
+    others = {k: v for k, v in fields.items() if k not in DRIVER and k not in LISTS}
     assert set(others.values()) == {"not supported"}
 
 
@@ -254,6 +262,16 @@ except GpuUnavailable as error:
 """
     done = on_gpu("-c", code, FAKE_LOST_AFTER="12")
     assert done.stdout == "A GPU has fallen off the bus or is otherwise inaccessible.\n", done
+
+
+def test_memory_of_a_process_that_cannot_be_seen(on_gpu: Run) -> None:
+    code = """
+from mlk8s import gpu
+(device,) = gpu.gpus()
+print([p["memory"] for p in device.activity.processes])
+"""
+    done = on_gpu("-c", code, FAKE_MEMORY="-1")
+    assert done.stdout == "['not supported', 'not supported']\n", done.stderr
 
 
 def test_words_stand_in_the_table_as_they_are(on_gpu: Run) -> None:

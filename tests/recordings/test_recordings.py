@@ -122,33 +122,31 @@ def test_bytes_that_are_no_text(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "where", "says"),
+    ("change", "says"),
     [
-        (lambda d: d.pop("entries"), "the top level", "'entries' is a required property"),
-        (lambda d: d.update(schema=2), "schema", "1 was expected"),
-        (lambda d: d.update(more=1), "the top level", "'more' was unexpected"),
-        (lambda d: d.update(entries=[]), "entries", "should be non-empty"),
-        (lambda d: d["entries"][0].pop("params"), "entries/0", "'params' is a required"),
-        (lambda d: d["entries"][0].update(source="abc"), "entries/0/source", "does not match"),
-        (lambda d: d["entries"][0].update(name="matmul"), "entries/0/name", "does not match"),
-        (lambda d: d["entries"][0].update(origin=-1), "entries/0/origin", "less than the minimum"),
-        (lambda d: d["origins"][0].update(date="May 1"), "origins/0/date", "does not match"),
-        (lambda d: d["origins"][0].update(software={}), "origins/0/software", "non-empty"),
-        (lambda d: d["origins"][0]["device"].pop("driver"), "origins/0/device", "'driver' is a"),
+        (lambda d: d.pop("entries"), "data must contain ['schema', 'group', 'origins', 'entries'"),
+        (lambda d: d.update(schema=2), "data.schema must be same as const definition: 1"),
+        (lambda d: d.update(more=1), "data must not contain {'more'} properties"),
+        (lambda d: d.update(entries=[]), "data.entries must contain at least 1 items"),
+        (lambda d: d["entries"][0].pop("params"), "data.entries[0] must contain"),
+        (lambda d: d["entries"][0].update(source="abc"), "data.entries[0].source must match"),
+        (lambda d: d["entries"][0].update(name="matmul"), "data.entries[0].name must match"),
+        (lambda d: d["entries"][0].update(origin=-1), "data.entries[0].origin must be bigger"),
+        (lambda d: d["origins"][0].update(date="May 1"), "data.origins[0].date must match"),
+        (lambda d: d["origins"][0].update(software={}), "data.origins[0].software must contain"),
+        (lambda d: d["origins"][0]["device"].pop("driver"), "data.origins[0].device must contain"),
         (
             lambda d: d["origins"][0]["device"].update(serial="1650"),
-            "origins/0/device",
-            "'serial' was unexpected",
+            "data.origins[0].device must not contain {'serial'}",
         ),
     ],
 )
 def test_content_against_the_schema(
-    folder: Path, change: Callable[[Any], object], where: str, says: str
+    folder: Path, change: Callable[[Any], object], says: str
 ) -> None:
     edit(folder / DEFAULT / "bench.json", change)
     error = refused(folder)
-    assert error.problem.startswith(f"bench.json is damaged at {where}: ")
-    assert says in error.problem
+    assert error.problem.startswith(f"bench.json is damaged: {says}")
     assert "mlk8s record --only bench" in error.next_step
 
 

@@ -59,9 +59,9 @@ def read(path: Path) -> NotebookNode:
     try:
         # Not nbformat.read: it invents random cell ids for notebooks that have none.
         text = path.read_text(encoding="utf-8")
-        nb: NotebookNode = nbformat.reader.reads(text)  # type: ignore[no-untyped-call]
+        nb: NotebookNode = nbformat.reader.reads(text)
         if nb.nbformat != 4:
-            nb = nbformat.convert(nb, 4)  # type: ignore[no-untyped-call]
+            nb = nbformat.convert(nb, 4)
             for cell in nb.cells:
                 del cell["id"]
         return nb
@@ -142,7 +142,7 @@ def canonical(nb: NotebookNode) -> str:
             f"The notebook is not valid nbformat 4.5: {str(error).splitlines()[0]}.",
             "save it once from JupyterLab, or restore it from git.",
         ) from error
-    return str(nbformat.v4.writes(nb)).rstrip("\n") + "\n"  # type: ignore[no-untyped-call]
+    return str(nbformat.v4.writes(nb)).rstrip("\n") + "\n"
 
 
 def write(nb: NotebookNode, path: Path) -> bool:

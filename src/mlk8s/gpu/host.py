@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import html
+import os
 import re
+import signal
 import socket
 import subprocess
 from dataclasses import dataclass
@@ -70,24 +72,27 @@ def run(command: str, timeout_s: float = 60) -> Transcript:
 
 @measured("host/command", "run by bash on the host, standard error included, identifiers removed")
 def _run(command: str, timeout_s: float) -> list[dict[str, Any]]:
-    try:
-        done = subprocess.run(
-            ["bash", "-c", command],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL,
-            text=True,
-            errors="replace",
-            timeout=timeout_s,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise UsageError(
-            f"The command `{command}` did not end within {timeout_s:g} s and was stopped.",
-            "run it by hand to see what it waits for.",
-        ) from error
-    lines = scrub(done.stdout).rstrip("\n").split("\n")
-    if done.returncode:
-        lines.append(f"[exit status {done.returncode}]")
+    with subprocess.Popen(
+        ["bash", "-c", command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        stdin=subprocess.DEVNULL,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+    ) as process:
+        try:
+            output, _ = process.communicate(timeout=timeout_s)
+        except subprocess.TimeoutExpired as error:
+            # The whole group: what bash started would otherwise run on, and hold the pipe open.
+            os.killpg(process.pid, signal.SIGKILL)
+            raise UsageError(
+                f"The command `{command}` did not end within {timeout_s:g} s and was stopped.",
+                "run it by hand to see what it waits for.",
+            ) from error
+    lines = scrub(output).rstrip("\n").split("\n")
+    if process.returncode:
+        lines.append(f"[exit status {process.returncode}]")
     return [{"line": line.rstrip()} for line in lines]
 
 

@@ -133,6 +133,12 @@ def read(function: Callable[..., Any], *args: Any) -> Any:
     return value
 
 
+def highest_cuda() -> str:
+    """The highest CUDA version that the driver supports, ``13.0``, or the word in its place."""
+    version = read(open_nvml().nvmlSystemGetCudaDriverVersion)
+    return version if isinstance(version, str) else f"{version // 1000}.{version % 1000 // 10}"
+
+
 def handle(index: int) -> Any:
     """The NVML handle of a device.
 

@@ -122,6 +122,7 @@ class Activity:
     memory_utilization: Annotated[Reading, "%"]
     compute_processes: Reading
     graphics_processes: Reading
+    processes: tuple[Mapping[str, Any], ...]
 
 
 @dataclass(frozen=True)
@@ -174,7 +175,23 @@ class Gpu:
         rows = [
             {"reading": _label(f.name, hints[f.name]), "value": _text(getattr(part, f.name))}
             for f in fields(part)
-            if f.name != "profiles"
+            if f.name not in ("profiles", "processes")
+        ]
+        rows += [
+            {
+                "reading": f"process {p['pid']} ({p['kind']}) [GiB]",
+                "value": _text(p["memory"]),
+            }
+            for p in getattr(part, "processes", ())
+        ]
+        rows += [
+            {
+                "reading": f"profile {p['name']}, starts",
+                "value": ", ".join(str(place["start"]) for place in p["placements"])
+                if isinstance(p["placements"], list)
+                else p["placements"],
+            }
+            for p in getattr(part, "profiles", ())
         ]
         return Table(rows, self.provenance, title=name.capitalize())
 
@@ -262,7 +279,6 @@ def _probe_one(n: Any, h: Any) -> dict[str, Any]:
         return int(values[0].value.uiVal)
 
     capability = read(n.nvmlDeviceGetCudaComputeCapability, h)
-    cuda = n.nvmlSystemGetCudaDriverVersion()
     limits = read(n.nvmlDeviceGetPowerManagementLimitConstraints, h)
     memory = read(lambda: n.nvmlDeviceGetMemoryInfo(h, version=n.nvmlMemory_v2))
     bar1 = read(n.nvmlDeviceGetBAR1MemoryInfo, h)
@@ -281,15 +297,15 @@ def _probe_one(n: Any, h: Any) -> dict[str, Any]:
 
     return {
         "identity": {
-            "name": n.nvmlDeviceGetName(h),
+            "name": read(n.nvmlDeviceGetName, h),
             "architecture": _named(n, "NVML_DEVICE_ARCH_", read(n.nvmlDeviceGetArchitecture, h)),
             "compute_capability": capability
             if isinstance(capability, str)
             else "{}.{}".format(*capability),
             "cuda_cores": read(n.nvmlDeviceGetNumGpuCores, h),
             "vbios": read(n.nvmlDeviceGetVbiosVersion, h),
-            "driver": n.nvmlSystemGetDriverVersion(),
-            "highest_cuda": f"{cuda // 1000}.{cuda % 1000 // 10}",
+            "driver": read(n.nvmlSystemGetDriverVersion),
+            "highest_cuda": nvml.highest_cuda(),
             "persistence_mode": on(read(n.nvmlDeviceGetPersistenceMode, h)),
             "compute_mode": _named(n, "NVML_COMPUTEMODE_", read(n.nvmlDeviceGetComputeMode, h)),
         },
@@ -360,6 +376,19 @@ def _probe_one(n: Any, h: Any) -> dict[str, Any]:
             "memory_utilization": part(use, "memory"),
             "compute_processes": compute if isinstance(compute, str) else len(compute),
             "graphics_processes": graphics if isinstance(graphics, str) else len(graphics),
+            "processes": [
+                {
+                    "pid": p.pid,
+                    "kind": kind,
+                    # NVML gives no number where it may not see into another container.
+                    "memory": nvml.NOT_SUPPORTED
+                    if p.usedGpuMemory is None
+                    else round(p.usedGpuMemory / GIB, 3),
+                }
+                for kind, found in (("compute", compute), ("graphics", graphics))
+                if not isinstance(found, str)
+                for p in found
+            ],
         },
         "mig": {
             "mode": on(part(mig, 0)),

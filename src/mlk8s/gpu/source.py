@@ -9,6 +9,7 @@ recorded machine, and it refuses when the code has changed since.
 from __future__ import annotations
 
 import ast
+import dis
 import functools
 import hashlib
 import inspect
@@ -69,15 +70,14 @@ def device(index: int = 0) -> Device:
         part = catalogue.find(name=name).id
     except UnknownGpu:
         part = "unknown"
-    cuda = pynvml.nvmlSystemGetCudaDriverVersion()
     clock = nvml.read(pynvml.nvmlDeviceGetMaxClockInfo, handle, pynvml.NVML_CLOCK_SM)
     limit = nvml.read(pynvml.nvmlDeviceGetEnforcedPowerLimit, handle)
     mig = nvml.read(pynvml.nvmlDeviceGetMigMode, handle)
     return Device(
         name=name,
         part=part,
-        driver=pynvml.nvmlSystemGetDriverVersion(),
-        cuda=f"{cuda // 1000}.{cuda % 1000 // 10}",
+        driver=nvml.read(pynvml.nvmlSystemGetDriverVersion),
+        cuda=nvml.highest_cuda(),
         max_sm_clock_mhz=clock if isinstance(clock, int) else None,
         power_limit_w=limit / 1000 if isinstance(limit, int) else None,
         mig_mode=mig if isinstance(mig, str) else ("enabled" if mig[0] else "disabled"),
@@ -198,9 +198,15 @@ def _feed(digest: Any, function: Callable[..., Any], seen: set[str]) -> None:
 
 
 def _globals(code: CodeType) -> set[str]:
-    """Global names used by a code object and by those nested in it."""
+    """Global names that a code object reads, and those that functions nested in it read.
+
+    Attribute names do not count, which ``co_names`` mixes in: a notebook's later variable may
+    happen to be called like one.
+    """
+    loads = ("LOAD_GLOBAL", "LOAD_NAME")
+    names = {i.argval for i in dis.get_instructions(code) if i.opname in loads}
     inner = (c for c in code.co_consts if isinstance(c, CodeType))
-    return set(code.co_names).union(*(_globals(c) for c in inner))
+    return names.union(*(_globals(c) for c in inner))
 
 
 def _shape(node: Any) -> str:

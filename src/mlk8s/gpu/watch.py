@@ -16,13 +16,16 @@ import threading
 import time
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mlk8s.errors import GpuUnavailable, UsageError
 from mlk8s.gpu import nvml
 from mlk8s.gpu.probe import event_reasons
 from mlk8s.gpu.source import live_provenance
 from mlk8s.provenance import Table
+
+if TYPE_CHECKING:
+    from mlk8s.plots import Figure
 
 
 @dataclass(frozen=True)
@@ -183,6 +186,12 @@ class watch:
             live_provenance(f"NVML sampled every {self._interval} s"),
             title="Telemetry",
         )
+
+    def plot(self) -> Figure:
+        """The samples as curves over time (imports plotly)."""
+        from mlk8s.plots import telemetry
+
+        return telemetry(self.table())
 
 
 def summary(samples: list[Sample]) -> dict[str, float | int | str | None]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -124,22 +124,28 @@ def load(name: str = DEFAULT, folder: Path = FOLDER) -> Recording:
     return Recording(name, tuple(entries))
 
 
+@cache
+def _validator() -> Callable[[Any], Any]:
+    """The check of a group file against its schema, compiled once."""
+    import fastjsonschema
+
+    schema = json.loads((FOLDER / "schema.json").read_text(encoding="utf-8"))
+    check: Callable[[Any], Any] = fastjsonschema.compile(schema, use_default=False)
+    return check
+
+
 def _read(path: Path) -> list[Entry]:
     """The entries of one group file, checked."""
-    import jsonschema
-
     restore = f"restore it with `git checkout -- {path.name}` in {path.parent.name}/, or record "
     restore += f"it again on the hardware with `mlk8s record --only {path.stem}`."
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-        jsonschema.validate(data, json.loads((FOLDER / "schema.json").read_text(encoding="utf-8")))
+        _validator()(data)
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise RecordingError(f"{path.name} is not JSON: {error}.", restore) from error
-    except jsonschema.ValidationError as error:
-        where = "/".join(str(p) for p in error.absolute_path) or "the top level"
-        raise RecordingError(f"{path.name} is damaged at {where}: {error.message}.", restore) from (
-            error
-        )
+    except ValueError as error:
+        # fastjsonschema's error is a ValueError whose message says where: "data.origins[0] must…".
+        raise RecordingError(f"{path.name} is damaged: {error}.", restore) from error
     if data["sha256"] != checksum(data):
         raise RecordingError(
             f"{path.name} was changed after it was recorded: its checksum differs.", restore
