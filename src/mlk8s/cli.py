@@ -172,7 +172,7 @@ def recordings_list(as_json: Json = False) -> None:
     rows = []
     for name in recordings.names():
         kept = recordings.load(name)
-        dates = sorted({e.provenance.date or "" for e in kept.entries})
+        dates = dict.fromkeys(run.date or "" for run in kept.origins)
         rows.append(
             {
                 "recording": name,
@@ -345,3 +345,7 @@ def _escaped(text: str) -> str:
     from rich.markup import escape
 
     return escape(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -47,6 +47,9 @@ def lab(port: int = 8888, notebooks: Path = Path("notebooks")) -> None:
         "--ServerApp.port_retries=0",
         f"--ServerApp.root_dir={notebooks.resolve()}",
         "--ServerApp.open_browser=False",
+        # Nothing is asked of the network: no news, no look for updates.
+        "--LabApp.news_url=None",
+        "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
     ]
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         arguments.append("--ServerApp.allow_root=True")

@@ -17,7 +17,6 @@ import json
 import os
 import textwrap
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -239,5 +238,4 @@ def origin() -> Table:
     }
     if kept is None:
         return Table(rows, live_provenance("read through NVML now"))
-    newest = max((e.provenance for e in kept.entries), key=lambda p: p.date or "")
-    return Table(rows, replace(newest, method="read from the recording"))
+    return Table(rows, kept.origins[-1])

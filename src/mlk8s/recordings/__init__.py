@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -58,6 +58,14 @@ class Recording:
         device = self.entries[0].provenance.device
         assert device is not None  # the schema requires it
         return device
+
+    @property
+    def origins(self) -> tuple[Provenance, ...]:
+        """The runs that it was recorded in, oldest first: date, device and software of each."""
+        runs = dict.fromkeys(
+            replace(e.provenance, method="read from the recording") for e in self.entries
+        )
+        return tuple(sorted(runs, key=lambda run: run.date or ""))
 
     def get(self, name: str, params: Mapping[str, Any]) -> Entry:
         """The entry of a call.
