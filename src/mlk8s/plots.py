@@ -79,7 +79,7 @@ def lines(
     by: str | None = None,
     log: str = "",
     y_title: str | None = None,
-    reference: tuple[float, str] | None = None,
+    reference: tuple[float | None, str] | None = None,
     step: bool = False,
     ticks: Sequence[float] | None = None,
 ) -> Figure:
@@ -94,7 +94,7 @@ def lines(
         by: a column that splits the rows into curves (with a single ``y``).
         log: the axes that are logarithmic, of ``x``, ``y``, ``xy``.
         y_title: vertical axis title, where several columns share it.
-        reference: a horizontal line, its height and its label.
+        reference: a horizontal line, its height and its label; none is drawn at ``None``.
         step: hold each value until the next one.
         ticks: where the horizontal axis has its labels.
     """
@@ -115,8 +115,8 @@ def lines(
                 line_shape=shape,
             )
     figure.update_layout(showlegend=len(figure.data) > 1)
-    if reference:
-        height, label = reference
+    height, label = reference or (None, "")
+    if height is not None:
         figure.add_hline(y=height, line_dash="dash", line_width=1.5)
         figure.add_annotation(
             x=1,

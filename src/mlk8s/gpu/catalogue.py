@@ -242,6 +242,34 @@ def get(id: str) -> Gpu:
     raise _unknown(f"the id {id!r}", id)
 
 
+def unlisted(name: str) -> Gpu:
+    """An entry without figures, for a device that the catalogue does not hold.
+
+    It lets a program go on without paper figures: asking it for one raises, as for any other
+    figure that is not known.
+
+    Args:
+        name: what NVML calls the device.
+    """
+    nothing: Mapping[str, Any] = MappingProxyType({})
+    return Gpu(
+        id="unlisted",
+        name=name,
+        nvml_names=(name,),
+        chip="unknown",
+        architecture="unknown",
+        compute_capability="unknown",
+        figures=nothing,
+        tflops=nothing,
+        fma=nothing,
+        unverified=nothing,
+        circular=(),
+        note="",
+        source="not in the catalogue",
+        read=entries()[0].read,
+    )
+
+
 def find(
     *,
     name: str | None = None,

@@ -193,7 +193,8 @@ class Gpu:
             }
             for p in getattr(part, "profiles", ())
         ]
-        return Table(rows, self.provenance, title=name.capitalize())
+        title = name.upper() if name in ("ecc", "mig") else name.capitalize()
+        return Table(rows, self.provenance, title=title)
 
     def table(self) -> Table:
         """Every section in one table."""
