@@ -187,3 +187,44 @@ def test_a_notebook_stores_the_chart_and_its_caption() -> None:
     assert "A &lt;caption&gt;." in caption["text/html"]
     assert "A <caption>." in unescape(caption["text/html"])
     assert caption["text/plain"].startswith("Figure: A <caption>.\n[spec")
+
+
+SAMPLES = Table(
+    [
+        {
+            "time [s]": 0.1 * i,
+            "power [W]": 100.0 + 50 * i,
+            "SM clock [MHz]": 1980 - i,
+            "temperature [°C]": 40 + i,
+            "GPU-Util [%]": 100,
+            "clocks limited by": "none",
+        }
+        for i in range(5)
+    ],
+    SPEC,
+)
+
+
+def test_telemetry_draws_each_reading_over_one_time_axis() -> None:
+    figure = plots.telemetry(SAMPLES)
+    drawn = chart(figure)["data"]
+    assert [trace["name"] for trace in drawn] == list(plots.TELEMETRY)
+    assert all(list(trace["x"]) == SAMPLES.column("time [s]") for trace in drawn)
+    assert list(drawn[0]["y"]) == [100, 150, 200, 250, 300]
+    assert "0.4 s" in figure.alt and "300 W" in figure.alt
+    titles = [chart(figure)["layout"][f"yaxis{i}"]["title"]["text"] for i in ("", 2, 3, 4)]
+    assert titles == list(plots.TELEMETRY)
+
+
+def test_telemetry_of_something_else_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"no samples of a GPU: the columns are size, rate"):
+        plots.telemetry(RATES)
+    with pytest.raises(UsageError, match="the columns are none"):
+        plots.telemetry(Table([], SPEC))
+
+
+def test_no_reference_line_where_the_figure_is_not_known() -> None:
+    known = plots.lines(RATES, "size", "rate [TFLOP/s]", reference=(60.0, "peak"), **TEXT)
+    unknown = plots.lines(RATES, "size", "rate [TFLOP/s]", reference=(None, "peak"), **TEXT)
+    assert len(chart(known)["layout"]["shapes"]) == 1
+    assert "shapes" not in chart(unknown)["layout"]

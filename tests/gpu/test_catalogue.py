@@ -235,3 +235,15 @@ def test_import_is_light() -> None:
     code += " 'torch' in sys.modules, 'pandas' in sys.modules)"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.split() == ["False", "False", "False"]
+
+
+def test_an_unlisted_gpu_has_a_name_and_no_figure_of_another() -> None:
+    gpu = catalogue.unlisted("NVIDIA GeForce RTX 3060")
+    assert gpu.name == "NVIDIA GeForce RTX 3060"
+    assert not gpu.figures and not gpu.tflops and not gpu.fma and not gpu.unverified
+    with pytest.raises(UsageError, match="no number memory_bandwidth_gbs for NVIDIA GeForce"):
+        _ = gpu.memory_bandwidth_gbs
+    with pytest.raises(UsageError, match="has no bf16 units"):
+        gpu.dense_tflops("bf16")
+    assert gpu.provenance().source == "not in the catalogue"
+    assert gpu not in catalogue.entries()

@@ -39,6 +39,7 @@ print(json.dumps({
     "first half": len(between),
     "energy": telemetry.energy_j,
     "table": repr(table),
+    "plotted": [len(t.y) for t in telemetry.plot().plotly.data],
 }))
 """
 
@@ -47,6 +48,7 @@ def test_samples_arrive_at_the_interval_in_their_units(on_gpu: Run) -> None:
     found = answer(on_gpu("-c", SAMPLED, FAKE_REASONS="0x44"))
     samples = found["samples"]
     times = [s["time_s"] for s in samples]
+    assert found["plotted"] == [len(samples)] * 4
     assert 8 <= len(samples) <= 14  # 0.6 s; the last one may fall on the end
     assert times == sorted(times) and 0 <= times[0] < 0.05
     gaps = [b - a for a, b in pairwise(times)]

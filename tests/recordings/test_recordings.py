@@ -80,6 +80,16 @@ def test_the_shipped_recordings_are_what_the_writer_writes(tmp_path: Path) -> No
 # --- what is refused ----------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("name", ["h100-sxm", "h200-sxm"])
+def test_the_origins_are_the_runs_oldest_first(name: str) -> None:
+    recording = recordings.load(name)
+    dates = [run.date or "" for run in recording.origins]
+    assert dates == sorted(dates)
+    assert set(dates) == {e.provenance.date for e in recording.entries}
+    assert {run.device for run in recording.origins} == {recording.device}
+    assert recording.device.part == name
+
+
 def test_a_missing_recording() -> None:
     with pytest.raises(RecordingError, match="There is no recording named 'h1000'") as caught:
         recordings.load("h1000")
