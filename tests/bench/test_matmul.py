@@ -102,26 +102,27 @@ def allow_tf32() -> Iterator[Any]:
 def test_the_switch_is_what_the_name_says_and_set_back(
     allow_tf32: Any, before: bool, dtype: str
 ) -> None:
+    import torch
+    from torch.utils._python_dispatch import TorchDispatchMode
+
     seen: list[bool] = []
 
-    def look(signum: int, frame: FrameType | None) -> None:
-        seen.append(allow_tf32.allow_tf32)
+    class Look(TorchDispatchMode):
+        """Notes the switch whenever a product into a given result is computed: the timed calls."""
+
+        def __torch_dispatch__(
+            self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            if function is torch.ops.aten.mm.out:
+                seen.append(allow_tf32.allow_tf32)
+            return function(*args, **(kwargs or {}))
 
     allow_tf32.allow_tf32 = before
-    old = signal.signal(signal.SIGALRM, look)
-    try:
-        matmul.measure(32, dtype, device="cpu", min_time_s=0.001)  # loads what is loaded once
-        seen.clear()
-        # A look every 2 ms from 20 ms on, while some 200 ms are spent on timing.
-        signal.setitimer(signal.ITIMER_REAL, 0.02, 0.002)
-        matmul.measure(32, dtype, device="cpu", min_time_s=0.02)
-        signal.setitimer(signal.ITIMER_REAL, 0)
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, old)
-    assert len(seen) > 20
-    # All but the first and last looks fall into the timed window.
-    assert seen.count(dtype == "tf32") >= 0.9 * len(seen)
+    look: Any = Look
+    with look():
+        matmul.measure(32, dtype, device="cpu", min_time_s=0.001)
+    assert seen
+    assert set(seen) == {dtype == "tf32"}
     assert allow_tf32.allow_tf32 is before
 
 

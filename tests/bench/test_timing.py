@@ -23,7 +23,7 @@ def test_a_call_of_known_length() -> None:
         time.sleep(0.002)
 
     found = timing.time_calls(call, "cpu", min_time_s=0.1)
-    assert 2.0 <= found.median_ms < 4.0  # a sleep is never shorter
+    assert 2.0 <= found.median_ms < 10.0  # a sleep is never shorter, and longer under load
     assert found.p5_ms <= found.median_ms <= found.p95_ms
     assert found.blocks >= 10
     assert found.calls % found.blocks == 0

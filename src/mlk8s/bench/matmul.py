@@ -6,7 +6,6 @@ multiplication and an addition for each of the m·n·k terms.
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
@@ -224,6 +223,8 @@ def _measure(
 
 def _cpu_provenance() -> Provenance:
     """Provenance of a measurement on this machine's processor."""
+    import platform
+
     import torch
 
     name = f"{platform.machine()} CPU, {torch.get_num_threads()} threads"

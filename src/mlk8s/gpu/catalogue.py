@@ -13,7 +13,7 @@ import functools
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib.resources import files
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -204,7 +204,7 @@ class Gpu:
 @functools.cache
 def entries() -> tuple[Gpu, ...]:
     """All GPUs of the catalogue, oldest architecture first within each market."""
-    text = files("mlk8s.gpu").joinpath("catalogue.json").read_text(encoding="utf-8")
+    text = Path(__file__).with_name("catalogue.json").read_text(encoding="utf-8")
     data = json.loads(text)
     return tuple(_parse(item, data["architectures"], data["read"]) for item in data["gpus"])
 

@@ -18,7 +18,6 @@ import os
 import textwrap
 from collections.abc import Callable, Mapping
 from datetime import date
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import CodeType
 from typing import Any, ParamSpec
@@ -85,6 +84,9 @@ def device(index: int = 0) -> Device:
 
 def software(*packages: str) -> dict[str, str]:
     """Installed versions of the packages that take part in a measurement."""
+    # A tenth of the time that importing this package takes, and needed only where one measures.
+    from importlib.metadata import PackageNotFoundError, version
+
     found = {}
     for package in packages or ("torch", "cupy-cuda12x", "cupy-cuda13x", "numpy", "nvidia-ml-py"):
         try:
