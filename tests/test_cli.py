@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 
 from mlk8s import __version__, recordings
 from mlk8s.cli import app
-from mlk8s.gpu.probe import SECTIONS
+from mlk8s.gpu.report import SECTIONS
 from mlk8s.provenance import Device, Kind, Provenance
 
 Run = Callable[..., CompletedProcess[str]]

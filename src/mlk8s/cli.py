@@ -82,17 +82,17 @@ def gpu(
     MLK8S_GPU chooses the source: auto (default), live, or the name of a recording.
     """
     from mlk8s.errors import UsageError
-    from mlk8s.gpu import probe
+    from mlk8s.gpu import probe, report
 
-    if section and section not in probe.SECTIONS:
+    if section and section not in report.SECTIONS:
         raise UsageError(
-            f"There is no section {section!r}.", f"use one of: {', '.join(probe.SECTIONS)}."
+            f"There is no section {section!r}.", f"use one of: {', '.join(report.SECTIONS)}."
         )
     devices = probe.gpus()
     if as_json:
         out = []
         for device in devices:
-            value = {name: asdict(getattr(device, name)) for name in probe.SECTIONS}
+            value = {name: asdict(getattr(device, name)) for name in report.SECTIONS}
             chosen = {section: value[section]} if section else value
             out.append({**chosen, "provenance": device.provenance.as_json()})
         _print_json(out)

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from mlk8s.gpu import probe
-from mlk8s.gpu.probe import EVENT_REASONS, FAULTS, SECTIONS, event_reasons
+from mlk8s.gpu.probe import EVENT_REASONS, FAULTS, event_reasons
+from mlk8s.gpu.report import SECTIONS
 from mlk8s.provenance import Kind
 
 Run = Callable[..., CompletedProcess[str]]
@@ -20,12 +21,12 @@ Flat = Mapping[str, Any]
 ALL = """
 import json, os, sys
 from dataclasses import asdict
-from mlk8s.gpu import probe
+from mlk8s.gpu import probe, report
 found = {}
 for case in json.loads(sys.argv[1]):
     os.environ["FAKE_RETURN"] = case
     (gpu,) = probe.now()
-    found[case] = {f"{section}.{field}": value for section in probe.SECTIONS
+    found[case] = {f"{section}.{field}": value for section in report.SECTIONS
                    for field, value in asdict(getattr(gpu, section)).items()}
 print(json.dumps(found))
 """
