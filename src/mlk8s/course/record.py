@@ -98,9 +98,19 @@ def record(
             f"Nothing that was measured is named {', '.join(only)}.",
             f"choose from: {', '.join(names)}.",
         )
-    if not only:
-        shutil.rmtree(out / part, ignore_errors=True)
-    return recordings.write(out / part, kept)
+    if only:
+        return recordings.write(out / part, kept)
+    # Written beside the old recording and put in its place, so that an interruption loses neither.
+    fresh = STAGING / f"{part}.whole"
+    shutil.rmtree(fresh, ignore_errors=True)
+    written = recordings.write(fresh, kept)
+    out.mkdir(parents=True, exist_ok=True)
+    old = STAGING / f"{part}.old"
+    shutil.rmtree(old, ignore_errors=True)
+    if (out / part).exists():
+        shutil.move(out / part, old)
+    shutil.move(fresh, out / part)
+    return [out / part / path.name for path in written]
 
 
 def _selects(wanted: str, name: str) -> bool:
