@@ -39,6 +39,10 @@ class RecordingError(Mlk8sError):
     """A recording is missing, damaged, out of date, or does not hold what was asked for."""
 
 
+class NotRecorded(RecordingError):
+    """A sound recording does not hold this call, or holds it from code that has changed since."""
+
+
 class NotebookError(Mlk8sError):
     """A notebook is not in canonical form, is missing, or one of its cells failed."""
 

@@ -17,7 +17,7 @@ import pytest
 
 import mlk8s
 from mlk8s import recordings
-from mlk8s.errors import RecordingError
+from mlk8s.errors import NotRecorded, RecordingError
 from mlk8s.gpu import is_live, origin, source
 from mlk8s.provenance import Kind
 
@@ -301,7 +301,7 @@ def test_what_does_not_change_the_code_does_not_count(evidence: dict[str, Any], 
 @pytest.mark.parametrize("name", CHANGES)
 def test_changed_code_is_refused(evidence: dict[str, Any], name: str) -> None:
     found = evidence["recorded"][evidence["names"][name]]
-    assert found.get("error") == "RecordingError", found
+    assert found.get("error") == "NotRecorded", found
     assert "The code of test/rates has changed" in found["problem"]
     then = evidence["stored"]["entries"][0]["source"]
     assert f"({then} then, " in found["problem"]
@@ -314,14 +314,14 @@ def test_arguments_that_were_not_recorded_are_refused_with_those_that_were(
     evidence: dict[str, Any],
 ) -> None:
     found = evidence["recorded"]["other arguments"]
-    assert found["error"] == "RecordingError"
+    assert found["error"] == "NotRecorded"
     assert "does not hold test/rates with sizes=[8], scale=1.5" in found["problem"]
     assert "sizes=[2, 4], scale=1.5" in found["next"]
 
 
 def test_an_unknown_measurement_is_refused_with_those_that_are_held() -> None:
     recording = recordings.load()
-    with pytest.raises(RecordingError, match="does not hold ch9/nothing") as caught:
+    with pytest.raises(NotRecorded, match="does not hold ch9/nothing") as caught:
         recording.get("ch9/nothing", {})
     for name in {e.name for e in recording.entries}:
         assert name in caught.value.next_step
@@ -343,6 +343,220 @@ except GpuUnavailable as error:
 """)
     done = on_gpu("cell.py")
     assert "test/missing runs on the GPU with the package 'no_such_package'" in done.stdout, done
+
+
+# --- beside a recorded machine ------------------------------------------------------------------
+
+BESIDE = """
+import json, os, sys
+from mlk8s import gpu, recordings
+from mlk8s.errors import Mlk8sError, UsageError
+import cell
+
+def asked(machine, call):
+    before = os.environ.get("MLK8S_GPU")
+    try:
+        table = gpu.recorded_by(machine, call)
+        found = table and [table.provenance[0].kind, *table.column("rate")]
+    except (Mlk8sError, ZeroDivisionError) as error:
+        found = [type(error).__name__, str(error)]
+    after = os.environ.get("MLK8S_GPU")
+    return {"found": found, "restored": after == before}
+
+def twice():
+    return gpu.recorded_by("other", lambda: cell.rates([1])) or cell.rates([2])
+
+def refuse():
+    raise UsageError("The shape is empty.", "use one.")
+
+folder = recordings.FOLDER
+os.environ["MLK8S_RECORD_TO"] = str(folder / "fake")
+live = cell.rates([2])
+os.environ["MLK8S_RECORD_TO"] = str(folder / "other")
+cell.rates([4])
+os.environ["MLK8S_RECORD_TO"] = str(folder / "damaged")
+cell.rates([8])
+del os.environ["MLK8S_RECORD_TO"]
+path = folder / "damaged" / "test.json"
+path.write_text(path.read_text().replace('"rate": 18.0', '"rate": 19.0'))
+
+found = {
+    "held": asked("fake", lambda: cell.rates([2])),
+    "not held": asked("fake", lambda: cell.rates([4])),
+    "held by another": asked("other", lambda: cell.rates([4])),
+    "one in the other": asked("fake", twice),
+    "unknown": asked("h1000", lambda: cell.rates([2])),
+    "unknown, and nothing asked": asked("h1000", lambda: None),
+    "unknown to the call": asked("fake", lambda: gpu.recorded_by("h1000", twice)),
+    "damaged": asked("damaged", lambda: cell.rates([8])),
+    "damaged, and nothing asked": asked("damaged", lambda: None),
+    "refused": asked("fake", refuse),
+    "an error": asked("fake", lambda: 1 / 0),
+    "this run": {"found": [cell.rates([2]).provenance[0].kind], "restored": True},
+}
+cell.FACTOR = 4
+found["stale"] = asked("fake", lambda: cell.rates([2]))
+print(json.dumps(found))
+"""
+
+
+@pytest.fixture(scope="module", params=["unset", "live"])
+def beside(
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    fake_nvml: Path,
+    clean_environment: dict[str, str],
+) -> dict[str, Any]:
+    """A live run that asks what recorded machines gave, with and without the variable."""
+    folder = tmp_path_factory.mktemp("beside")
+    package = Path(mlk8s.__file__).parent
+    shutil.copytree(package, folder / "mlk8s", ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / "cell.py").write_text(CELL)
+    variables = {} if request.param == "unset" else {"MLK8S_GPU": request.param}
+    done = subprocess.run(
+        [sys.executable, "-c", BESIDE],
+        env={
+            **clean_environment,
+            "PYTHONPATH": str(folder),
+            "LD_LIBRARY_PATH": str(fake_nvml),
+            **variables,
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    found: dict[str, Any] = answer(done)
+    return found
+
+
+def test_what_a_recorded_machine_gave(beside: dict[str, Any]) -> None:
+    # size / 2 · FACTOR · 1.5
+    assert beside["held"]["found"] == ["recorded", 4.5]
+    assert beside["held by another"]["found"] == ["recorded", 9.0]
+
+
+@pytest.mark.parametrize("name", ["not held", "stale"])
+def test_what_a_machine_has_no_figure_for_is_none(beside: dict[str, Any], name: str) -> None:
+    assert beside[name]["found"] is None
+
+
+def test_one_recorded_machine_asks_another(beside: dict[str, Any]) -> None:
+    # The other one does not hold it, so the value is the first one's.
+    assert beside["one in the other"]["found"] == ["recorded", 4.5]
+
+
+@pytest.mark.parametrize("name", ["unknown", "unknown, and nothing asked", "unknown to the call"])
+def test_an_unknown_machine_is_an_error(beside: dict[str, Any], name: str) -> None:
+    error, message = beside[name]["found"]
+    assert error == "RecordingError"
+    assert "There is no recording named 'h1000'." in message
+
+
+@pytest.mark.parametrize("name", ["damaged", "damaged, and nothing asked"])
+def test_a_damaged_recording_is_not_one_that_lacks_a_figure(
+    beside: dict[str, Any], name: str
+) -> None:
+    error, message = beside[name]["found"]
+    assert error == "RecordingError"
+    assert "test.json was changed after it was recorded" in message
+
+
+@pytest.mark.parametrize(("name", "error"), [("refused", "Usage"), ("an error", "ZeroDivision")])
+def test_another_error_goes_through(beside: dict[str, Any], name: str, error: str) -> None:
+    assert beside[name]["found"][0] == f"{error}Error"
+
+
+def test_this_run_answers_again_afterwards(beside: dict[str, Any]) -> None:
+    assert beside["this run"]["found"] == ["live"]
+    assert [name for name, found in beside.items() if not found["restored"]] == []
+
+
+# --- code of other modules of the library -------------------------------------------------------
+
+FETCH = """
+import json, sys
+from dataclasses import asdict
+from mlk8s import recordings
+from mlk8s.bench import memory, timing
+from mlk8s.errors import NotRecorded
+from mlk8s.gpu.source import fingerprint
+if sys.argv[1:] == ["record"]:
+    origin = recordings.load().entries[0].provenance
+    value = {"operation": "copy", "working_set": 2**30, "bytes": 2**30, "cache_bytes": None}
+    value |= asdict(timing.Timing(0.5, 0.5, 0.5, 9, 3, 1.0, True))
+    params = {"operation": "copy", "size_bytes": 2**30, "min_time_s": 0.5}
+    source = fingerprint(memory._on_gpu.__wrapped__)
+    entry = recordings.Entry("bench/memory", params, origin.method, source, value, origin)
+    recordings.write(recordings.FOLDER / "fake", [entry])
+try:
+    print(memory.measure("copy", 2**30)[0]["GB/s"])
+except NotRecorded as error:
+    print(error.problem)
+"""
+
+#: What bench/memory runs is spread over modules; name → (file, text, its replacement, whether the
+#: recorded figure still stands).
+ELSEWHERE = {
+    "a kernel": ("bench/traffic.py", "v[u].x + 3 * w[u].x", "v[u].x + 2 * w[u].x", False),
+    "how it is launched": ("bench/traffic.py", "pieces * passes\n", "pieces\n", False),
+    "a constant of that": ("bench/traffic.py", "LAUNCH_BYTES = 2**30", "LAUNCH_BYTES = 1", False),
+    "a constant of both": ("bench/traffic.py", "\nTHREADS, VECTORS", "\nVECTORS, THREADS", False),
+    "a helper's helper": ("bench/device.py", "torch.cuda.mem_get_info()[0]", "1", False),
+    "a comment": ("bench/traffic.py", "    import cupy\n", "    # Here.\n    import cupy\n", True),
+    "a docstring": ("bench/device.py", "Memory that is free", "Memory that nobody uses", True),
+    "an unused function": ("bench/device.py", "{platform.machine()} CPU", "a CPU", True),
+    "an unused constant": ("bench/waves.py", "TILE = (128, 256)", "TILE = (256, 128)", True),
+}
+
+
+@pytest.fixture(scope="module")
+def fetch(
+    tmp_path_factory: pytest.TempPathFactory, clean_environment: dict[str, str]
+) -> tuple[Path, Callable[..., str]]:
+    """A copy of the library that holds a recording of one of its benchmarks, and what reads it."""
+    folder = tmp_path_factory.mktemp("elsewhere")
+    package = Path(mlk8s.__file__).parent
+    shutil.copytree(package, folder / "mlk8s", ignore=shutil.ignore_patterns("__pycache__"))
+
+    def run(*arguments: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-c", FETCH, *arguments],
+            # Not compiled: a file may change twice within a second and keep its size.
+            env={
+                **clean_environment,
+                "PYTHONPATH": str(folder),
+                "PYTHONDONTWRITEBYTECODE": "1",
+                "MLK8S_GPU": "fake" if not arguments else "h100-sxm",
+            },
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    run("record")
+    return folder / "mlk8s", run
+
+
+@pytest.mark.parametrize("name", ELSEWHERE)
+def test_a_recording_knows_the_code_of_the_librarys_other_modules(
+    fetch: tuple[Path, Callable[..., str]], name: str
+) -> None:
+    package, run = fetch
+    file, old, new, stands = ELSEWHERE[name]
+    path = package / file
+    before = path.read_text()
+    assert before.count(old) == 1
+    try:
+        path.write_text(before.replace(old, new))
+        found = run()
+    finally:
+        path.write_text(before)
+    if stands:
+        assert found == "2147.48"  # 2^30 bytes in 0.5 ms
+    else:
+        assert found.startswith("The code of bench/memory has changed since fake was recorded (")
 
 
 # --- the fingerprint ----------------------------------------------------------------------------

@@ -100,6 +100,11 @@ def record(
         )
     if only:
         return recordings.write(out / part, kept)
+    # What no chapter measures, such as the comparison with other tools, is not replaced.
+    groups = {e.name.split("/")[0] for e in kept}
+    if part in recordings.names(out):
+        old_entries = recordings.load(part, out.resolve()).entries
+        kept = [*kept, *(e for e in old_entries if e.name.split("/")[0] not in groups)]
     # Written beside the old recording and put in its place, so that an interruption loses neither.
     fresh = STAGING / f"{part}.whole"
     shutil.rmtree(fresh, ignore_errors=True)

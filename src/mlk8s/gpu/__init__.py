@@ -2,7 +2,17 @@
 
 from mlk8s.gpu import catalogue, host, probe, source
 from mlk8s.gpu.probe import gpus
-from mlk8s.gpu.source import is_live, origin
+from mlk8s.gpu.source import is_live, origin, recorded_by
 from mlk8s.gpu.watch import watch
 
-__all__ = ["catalogue", "gpus", "host", "is_live", "origin", "probe", "source", "watch"]
+__all__ = [
+    "catalogue",
+    "gpus",
+    "host",
+    "is_live",
+    "origin",
+    "probe",
+    "recorded_by",
+    "source",
+    "watch",
+]

@@ -20,14 +20,15 @@ from collections.abc import Callable, Mapping
 from datetime import date
 from pathlib import Path
 from types import CodeType
-from typing import Any, ParamSpec
+from typing import Any, ParamSpec, TypeVar
 
 from mlk8s import recordings
-from mlk8s.errors import GpuUnavailable, RecordingError, UnknownGpu
+from mlk8s.errors import GpuUnavailable, NotRecorded, UnknownGpu
 from mlk8s.gpu import catalogue, nvml
 from mlk8s.provenance import Device, Kind, Provenance, Table
 
 P = ParamSpec("P")
+T = TypeVar("T")
 
 #: Set by ``mlk8s record``: a folder into which every live measurement is written as well.
 RECORD_VARIABLE = "MLK8S_RECORD_TO"
@@ -51,6 +52,30 @@ def recording() -> recordings.Recording | None:
             raise
         return recordings.load()
     return None
+
+
+def recorded_by(machine: str, call: Callable[[], T]) -> T | None:
+    """What ``call`` gives on a recorded machine, to compare with; ``None`` if it was not recorded.
+
+    Args:
+        machine: the name of a recording, such as ``h200-sxm``.
+        call: asks for measurements, by the code that this run uses.
+
+    Raises:
+        RecordingError: there is no such recording, or it is damaged.
+    """
+    recordings.load(machine)
+    before = os.environ.get("MLK8S_GPU")
+    os.environ["MLK8S_GPU"] = machine
+    try:
+        return call()
+    except NotRecorded:
+        return None
+    finally:
+        if before is None:
+            del os.environ["MLK8S_GPU"]
+        else:
+            os.environ["MLK8S_GPU"] = before
 
 
 def is_live() -> bool:
@@ -115,7 +140,7 @@ def measured(name: str, method: str = "") -> Callable[[Callable[P, Any]], Callab
         A decorator. The decorated function returns a :class:`~mlk8s.provenance.Table`.
 
     Raises:
-        RecordingError: on a recorded call that the recording does not hold, or whose code has
+        NotRecorded: on a recorded call that the recording does not hold, or whose code has
             changed since it was recorded.
     """
 
@@ -148,7 +173,7 @@ def measured(name: str, method: str = "") -> Callable[[Callable[P, Any]], Callab
                 return Table(value, provenance)
             entry = kept.get(name, params)
             if entry.source != source:
-                raise RecordingError(
+                raise NotRecorded(
                     f"The code of {name} has changed since {kept.name} was recorded "
                     f"({entry.source} then, {source} now).",
                     f"record it anew on that machine with `mlk8s record --only {name}`, "
@@ -165,8 +190,9 @@ def fingerprint(function: Callable[..., Any]) -> str:
     """Hash of a function's code and of the constants and functions that it uses.
 
     Comments, blank lines and the docstring do not count. Names of the module (or notebook) that
-    the function refers to count by value: constants as they are, functions by their own code;
-    imported modules and library functions do not, their versions are in the provenance.
+    the function refers to count by value: constants as they are, functions of the notebook and of
+    this library by their own code. Modules and functions of other libraries do not; their versions
+    are in the provenance.
     """
     digest = hashlib.sha256()
     _feed(digest, function, set())
@@ -188,13 +214,14 @@ def _feed(digest: Any, function: Callable[..., Any], seen: set[str]) -> None:
     digest.update(_shape(definition.args).encode())
     for node in body:
         digest.update(_shape(node).encode())
+    ours = {function.__module__.split(".")[0], "mlk8s"}
     for name in sorted(_globals(function.__code__)):
         value = function.__globals__.get(name)
         if name in seen or value is None:
             continue
         if isinstance(value, (str, int, float, tuple, list, dict)):
             digest.update(f"{name}={value!r}".encode())
-        elif inspect.isfunction(value) and value.__module__ == function.__module__:
+        elif inspect.isfunction(value) and value.__module__.split(".")[0] in ours:
             _feed(digest, value, seen | {name})
 
 

@@ -17,7 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from mlk8s.errors import RecordingError
+from mlk8s.errors import NotRecorded, RecordingError
 from mlk8s.provenance import Device, Kind, Provenance
 
 FOLDER = Path(__file__).parent
@@ -71,7 +71,7 @@ class Recording:
         """The entry of a call.
 
         Raises:
-            RecordingError: there is none; the message lists what the recording holds.
+            NotRecorded: there is none; the message lists what the recording holds.
         """
         same = [e for e in self.entries if e.name == name]
         for entry in same:
@@ -84,7 +84,7 @@ class Recording:
         else:
             names = sorted({e.name for e in self.entries})
             asked, hint = name, f"ask for one that it holds: {', '.join(names)}"
-        raise RecordingError(
+        raise NotRecorded(
             f"The recording {self.name!r} does not hold {asked}.",
             f"{hint}; or measure it with MLK8S_GPU=live on a GPU machine.",
         )
