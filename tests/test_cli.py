@@ -86,6 +86,11 @@ def test_all_commands_are_there() -> None:
         "doctor",
         "gpu",
         "bench matmul",
+        "bench memory",
+        "bench transfer",
+        "bench collective",
+        "bench roofline",
+        "bench all",
         "record",
         "recordings list",
         "recordings diff",
@@ -170,55 +175,6 @@ def test_no_gpu_to_read(
     problem, step = sentence(mlk8s("gpu", **variables))
     assert says in problem
     assert "h100-sxm" in step
-
-
-# --- bench matmul -------------------------------------------------------------------------------
-
-
-def test_matmul_on_the_processor(mlk8s: Run) -> None:
-    # The longest of these tests: it warms up for as long as the command does.
-    arguments = ("bench", "matmul", "--device", "cpu", "-n", "64", "--json")
-    done = mlk8s(*arguments)
-    (row,) = json.loads(good(done))
-    assert (row["dtype"], row["shape"]) == ("fp32", "64×64×64")
-    assert row["timing"]["median_ms"] > 0 and row["TFLOP/s"] >= 0
-    assert row["provenance"]["kind"] == "live"
-    assert row["provenance"]["device"]["part"] == "cpu"
-
-
-def test_matmul_recorded(mlk8s: Run) -> None:
-    variables = {"MLK8S_GPU": "h100-sxm"}
-    rows = json.loads(good(mlk8s("bench", "matmul", "--json", **variables)))
-    assert [row["dtype"] for row in rows] == ["fp32", "tf32", "fp16", "bf16"]
-    assert all(50 < row["of dense peak [%]"] < 100 for row in rows)
-    text = good(mlk8s("bench", "matmul", "-d", "bf16", **variables))
-    assert "bf16" in text and "fp32" not in text
-    assert text.count("8192×8192×8192") == 1, "a recorded product is not compared with itself"
-    assert "[recorded · " in text
-
-
-@pytest.mark.parametrize(
-    ("arguments", "problem", "step"),
-    [
-        (["-n", "77"], "does not hold bench/matmul with m=77", "n=8192"),
-        (["-n", "0"], "n = 0 is not a matrix size", "use 1 to 65536"),
-        (["-d", "int8"], "There is no data type 'int8'", "bf16"),
-        (["--data", "ones"], "There is no data 'ones'", "random"),
-        (["--device", "tpu"], "There is no device 'tpu'", "'cpu'"),
-    ],
-)
-def test_a_product_that_cannot_be_shown(
-    mlk8s: Run, sentence: Sentence, arguments: list[str], problem: str, step: str
-) -> None:
-    found = sentence(mlk8s("bench", "matmul", *arguments, MLK8S_GPU="h100-sxm"))
-    assert problem in found[0]
-    assert step in found[1]
-
-
-def test_a_live_product_without_a_gpu(mlk8s: Run, sentence: Sentence) -> None:
-    problem, step = sentence(mlk8s("bench", "matmul", MLK8S_GPU="live"))
-    assert "`nvidia` is not loaded" in problem
-    assert "MLK8S_GPU=h100-sxm" in step
 
 
 # --- record and recordings ----------------------------------------------------------------------

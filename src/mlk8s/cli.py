@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 
 from mlk8s import __version__
+from mlk8s.bench.commands import app as bench_app
 from mlk8s.errors import Mlk8sError
 
 app = typer.Typer(
@@ -21,9 +22,6 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
-)
-bench_app = typer.Typer(
-    help="Measure this machine, with the recorded H100 beside it.", no_args_is_help=True
 )
 recordings_app = typer.Typer(help="Look at recorded machines.", no_args_is_help=True)
 notebooks_app = typer.Typer(
@@ -99,48 +97,6 @@ def gpu(
         return
     for device in devices:
         console.print(device.section(section) if section else device.table())
-
-
-@bench_app.command("matmul")
-def bench_matmul(
-    n: Annotated[int, typer.Option("--size", "-n", help="n of an n×n×n product.")] = 8192,
-    dtypes: Annotated[
-        list[str] | None,
-        typer.Option("--dtype", "-d", help="fp64, fp32, tf32, fp16, bf16; may be repeated."),
-    ] = None,
-    data: Annotated[str, typer.Option(help="random or zeros; zeros flatter.")] = "random",
-    device: Annotated[str, typer.Option(help="cuda or cpu.")] = "cuda",
-    as_json: Json = False,
-) -> None:
-    """Rate of a matrix product by data type, with clocks, power and the share of the dense peak."""
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-    from mlk8s.bench import matmul
-    from mlk8s.provenance import Table
-
-    chosen = dtypes or (["fp32"] if device == "cpu" else ["fp32", "tf32", "fp16", "bf16"])
-    results = []
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    screen = Console(stderr=True)
-    # Off a terminal nothing moves, and what would stay is an empty line.
-    off = not screen.is_terminal
-    with Progress(*columns, console=screen, transient=True, disable=off) as progress:
-        for dtype in chosen:
-            task = progress.add_task(f"{dtype} {n}×{n}×{n}", total=None)
-            results.append(matmul.measure(n, dtype, data=data, device=device))
-            progress.remove_task(task)
-    if as_json:
-        _print_json(
-            [
-                {**r.row(), "timing": asdict(r.timing), "provenance": r.provenance.as_json()}
-                for r in results
-            ]
-        )
-        return
-    console.print(Table([r.row() for r in results], *(r.provenance for r in results)))
-    reference = matmul.recorded(n, chosen, data)
-    if reference and reference.provenance[0] not in [r.provenance for r in results]:
-        console.print(reference)
 
 
 @app.command()
@@ -330,15 +286,18 @@ def _print_json(value: Any) -> None:
 
 def main() -> None:
     """Run the command; an error of the library is one sentence on stderr and exit status 1."""
+    status = 0
     try:
         app()
-    except Mlk8sError as error:
-        Console(stderr=True, soft_wrap=True).print(
-            f"[bold red]mlk8s:[/bold red] {_escaped(str(error))}", highlight=False
-        )
-        sys.exit(1)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    except* Mlk8sError as errors:
+        for error in errors.exceptions:
+            Console(stderr=True, soft_wrap=True).print(
+                f"[bold red]mlk8s:[/bold red] {_escaped(str(error))}", highlight=False
+            )
+        status = 1
+    except* KeyboardInterrupt:
+        status = 130
+    sys.exit(status)
 
 
 def _escaped(text: str) -> str:

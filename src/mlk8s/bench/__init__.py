@@ -1,5 +1,27 @@
 """What a GPU does: benchmarks that say how they measured, and the arithmetic beside them."""
 
-from mlk8s.bench import matmul, sampler, timing
+from mlk8s.bench import (
+    collective,
+    decoder,
+    flops,
+    matmul,
+    memory,
+    roofline,
+    sampler,
+    timing,
+    transfer,
+    waves,
+)
 
-__all__ = ["matmul", "sampler", "timing"]
+__all__ = [
+    "collective",
+    "decoder",
+    "flops",
+    "matmul",
+    "memory",
+    "roofline",
+    "sampler",
+    "timing",
+    "transfer",
+    "waves",
+]

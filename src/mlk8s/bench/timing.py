@@ -2,26 +2,42 @@
 
 On a GPU a call returns before the work is done, so wall-clock time around it measures the launch.
 Here CUDA events bracket blocks of calls; on a CPU the same function uses the process clock.
+
+What a benchmark of several rows needs besides: :func:`step` says how far it is, and
+:func:`collected` keeps what was measured when it is interrupted.
 """
 
 from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
+from mlk8s.bench.device import other_processes
 from mlk8s.errors import GpuUnavailable, UsageError
 from mlk8s.gpu import nvml
-from mlk8s.gpu.watch import summary, watch
+from mlk8s.gpu.probe import FAULTS, event_reasons
+from mlk8s.gpu.watch import Sample, summary, watch
 
 #: A block is long against the resolution of a CUDA event (0.5 µs, CUDA Runtime API manual).
 BLOCK_S = 0.005
 #: Warm until throughput drifts by less than this share in a second, or for this long.
 STEADY_SLOPE = 0.005
 MAX_WARMUP_S = 10.0
+#: A burst is too short for the power controller to react (0.1 s, seen on an H100): up to this many
+#: calls, or as many as fit into this time, and at least three. Idle time follows.
+BURST_CALLS = 12
+BURST_S = 0.02
+DUTY = 0.25
+#: Blocks that differ by more than this share are flagged: something else ran. A GPU at its power
+#: cap swings by up to 17 % from block to block (measured on an H100), which is its normal state.
+MAX_SPREAD = 0.25
+
+_on_step: ContextVar[Callable[[str, int, int], None] | None] = ContextVar("on_step", default=None)
 
 
 @dataclass(frozen=True)
@@ -40,6 +56,7 @@ class Timing:
         power_w: mean draw in it, W.
         power_capped: share of its samples in which the power cap held the clocks back, 0 to 1.
         reasons: the clocks event reasons seen in it.
+        others: other processes that computed on the GPU, as far as NVML shows them.
     """
 
     median_ms: float
@@ -53,10 +70,64 @@ class Timing:
     power_w: float | None = None
     power_capped: float | None = None
     reasons: str = "not a GPU"
+    others: int = 0
+
+    @property
+    def flags(self) -> str:
+        """What a reader has to know before trusting the figure; empty if there is nothing."""
+        spread = (self.p95_ms - self.p5_ms) / self.median_ms
+        faults = event_reasons(FAULTS)
+        found = [f"throttled: {r}" for r in self.reasons.split(", ") if r in faults]
+        if self.others:
+            found.append(f"busy: other processes on the GPU: {self.others}")
+        if not self.steady:
+            found.append("not steady")
+        if spread > MAX_SPREAD:
+            found.append(f"spread {100 * spread:.0f} %")
+        return ", ".join(found)
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C in the middle of a benchmark. ``rows`` is what had been measured by then."""
+
+    def __init__(self, rows: list[Any]) -> None:
+        super().__init__(f"interrupted after {len(rows)} measured rows")
+        self.rows = rows
+
+
+def collected(rows: Iterable[Any]) -> list[Any]:
+    """All rows of a benchmark that yields them as it measures.
+
+    Raises:
+        Interrupted: on Ctrl-C, with the rows so far.
+    """
+    kept: list[Any] = []
+    try:
+        kept.extend(rows)
+    except KeyboardInterrupt as stop:
+        raise Interrupted(kept) from stop
+    return kept
+
+
+@contextmanager
+def progress(show: Callable[[str, int, int], None]) -> Iterator[None]:
+    """Have ``show(what, done, total)`` called before each step of the benchmarks in the block."""
+    token = _on_step.set(show)
+    try:
+        yield
+    finally:
+        _on_step.reset(token)
+
+
+def step(what: str, done: int, total: int) -> None:
+    """Say what is measured next, how many steps are done, and of how many."""
+    show = _on_step.get()
+    if show:
+        show(what, done, total)
 
 
 def time_calls(call: Callable[[], Any], device: str = "cuda", min_time_s: float = 1.0) -> Timing:
-    """Time an operation at steady state.
+    """Time an operation at steady state, calls back to back.
 
     Args:
         call: enqueues the operation once; it must not synchronize.
@@ -68,26 +139,90 @@ def time_calls(call: Callable[[], Any], device: str = "cuda", min_time_s: float 
         UsageError: another device.
     """
     require(device)
-    block = _cuda_block if device == "cuda" else _cpu_block
-    block(call, 1)  # compiles, allocates, loads libraries
-    once = block(call, 3)
+    measure = _cuda_block if device == "cuda" else _cpu_block
+    measure(call, 1)  # compiles, allocates, loads libraries
+    once = measure(call, 3)
     per_block = max(1, round(BLOCK_S / once))
-    warmup_s, steady = _warm(lambda: block(call, per_block), min(MAX_WARMUP_S, 10 * min_time_s))
+    warmup_s, steady = _warm(lambda: measure(call, per_block), min(MAX_WARMUP_S, 10 * min_time_s))
     watcher = watch(index=None, interval_s=0.05) if device == "cuda" else None
     times: list[float] = []
     with watcher or nullcontext():
         begin = time.perf_counter()
         while len(times) < 10 or time.perf_counter() - begin < min_time_s:
-            times.append(block(call, per_block))
+            times.append(measure(call, per_block))
         end = time.perf_counter()
-    seen: dict[str, Any] = summary(watcher.between(begin, end)) if watcher else {}
-    seen.pop("samples", None)
-    percentiles = statistics.quantiles(times, n=20, method="inclusive")
+    samples = watcher.between(begin, end) if watcher else None
+    return from_blocks(times, len(times) * per_block, samples, warmup_s, steady)
+
+
+def time_rested(
+    call: Callable[[], Any],
+    device: str = "cuda",
+    *,
+    bursts: int = 20,
+    between: Callable[[], Any] | None = None,
+) -> Timing:
+    """Time an operation on a device that rests: short bursts, idle three times as long after each.
+
+    Power stays far under the cap, so the clock stays at its maximum and the figure repeats to a
+    few tenths of a percent. It is what the arithmetic can reach, not what a long job gets.
+
+    Args:
+        call: enqueues the operation once.
+        device: ``cuda`` or ``cpu``.
+        bursts: how many.
+        between: enqueued before every call and not timed, such as overwriting the L2 cache.
+
+    Raises:
+        GpuUnavailable: ``cuda`` without a CUDA device that PyTorch can use.
+        UsageError: another device.
+    """
+    require(device)
+    measure = _cuda_block if device == "cuda" else _cpu_block
+    once = measure(call, 2, between)
+    calls = max(3, min(BURST_CALLS, round(BURST_S / once)))
+    watcher = watch(index=None, interval_s=0.01) if device == "cuda" else None
+    times: list[float] = []
+    samples: list[Sample] = []
+    with watcher or nullcontext():
+        for _ in range(bursts):
+            begin = time.perf_counter()
+            times.append(measure(call, calls, between))
+            end = time.perf_counter()
+            if watcher:
+                samples += watcher.between(begin, end)
+            time.sleep((end - begin) * (1 / DUTY - 1))
+    return from_blocks(times, bursts * calls, samples if watcher else None)
+
+
+def from_blocks(
+    times: list[float],
+    calls: int,
+    samples: list[Sample] | None = None,
+    warmup_s: float = 0.0,
+    steady: bool = True,
+) -> Timing:
+    """The figures of some blocks.
+
+    Args:
+        times: mean time of a call in each block, s; at least one.
+        calls: timed calls in all blocks.
+        samples: telemetry meanwhile, on a GPU that was watched.
+        warmup_s: see :class:`Timing`.
+        steady: see :class:`Timing`.
+    """
+    seen: dict[str, Any] = {}
+    if samples is not None:
+        seen = {**summary(samples), "others": other_processes()}
+        del seen["samples"]
+    # One burst has no spread.
+    several = times if len(times) > 1 else times * 2
+    percentiles = statistics.quantiles(several, n=20, method="inclusive")
     return Timing(
         median_ms=statistics.median(times) * 1e3,
         p5_ms=percentiles[0] * 1e3,
         p95_ms=percentiles[-1] * 1e3,
-        calls=len(times) * per_block,
+        calls=calls,
         blocks=len(times),
         warmup_s=warmup_s,
         steady=steady,
@@ -118,25 +253,39 @@ def require(device: str) -> None:
         )
 
 
-def _cuda_block(call: Callable[[], Any], count: int) -> float:
-    """Seconds for one of ``count`` calls, between two CUDA events."""
+def _cuda_block(
+    call: Callable[[], Any], count: int, between: Callable[[], Any] | None = None
+) -> float:
+    """Seconds for one of ``count`` calls, between CUDA events: of the block, or of each call."""
     import torch
 
     event: Any = torch.cuda.Event
-    start, stop = event(enable_timing=True), event(enable_timing=True)
-    start.record()
-    for _ in range(count):
-        call()
-    stop.record()
-    stop.synchronize()
-    return float(start.elapsed_time(stop)) * 1e-3 / count
+    stretches = [(event(enable_timing=True), event(enable_timing=True)) for _ in range(count)]
+    if between is None:
+        stretches = stretches[:1]
+    for start, stop in stretches:
+        if between:
+            between()
+        start.record()
+        for _ in range(count // len(stretches)):
+            call()
+        stop.record()
+    torch.cuda.synchronize()
+    total: float = sum(start.elapsed_time(stop) for start, stop in stretches)
+    return total * 1e-3 / count
 
 
-def _cpu_block(call: Callable[[], Any], count: int) -> float:
-    begin = time.perf_counter()
+def _cpu_block(
+    call: Callable[[], Any], count: int, between: Callable[[], Any] | None = None
+) -> float:
+    elapsed = 0.0
     for _ in range(count):
+        if between:
+            between()
+        begin = time.perf_counter()
         call()
-    return (time.perf_counter() - begin) / count
+        elapsed += time.perf_counter() - begin
+    return elapsed / count
 
 
 def _warm(block: Callable[[], float], limit_s: float) -> tuple[float, bool]:
