@@ -37,9 +37,9 @@ book: setup ## install, execute all chapters, build the site
 test: export MLK8S_GPU := h100-sxm
 test: export MLK8S_CLUSTER := simulated
 test: setup tools ## all that CI checks; does its own set-up
-	$(BIN)/ruff format --check --quiet src tests
+	$(BIN)/ruff format --check --quiet src tests benchmarks
 	$(BIN)/ruff format --check --quiet --line-length $(NOTEBOOK_WIDTH) $(NOTEBOOKS)
-	$(BIN)/ruff check --quiet src tests $(NOTEBOOKS)
+	$(BIN)/ruff check --quiet src tests benchmarks $(NOTEBOOKS)
 	$(BIN)/mypy
 	$(BIN)/mlk8s notebooks check $(NOTEBOOKS)
 	$(BIN)/mlk8s run $(NOTEBOOKS)
@@ -65,9 +65,9 @@ record: setup ## record this GPU machine into src/mlk8s/recordings
 
 .PHONY: format
 format: setup ## format the code, and notebooks into canonical form
-	$(BIN)/ruff format --quiet src tests
+	$(BIN)/ruff format --quiet src tests benchmarks
 	$(BIN)/ruff format --quiet --line-length $(NOTEBOOK_WIDTH) $(NOTEBOOKS)
-	$(BIN)/ruff check --quiet --fix src tests $(NOTEBOOKS)
+	$(BIN)/ruff check --quiet --fix src tests benchmarks $(NOTEBOOKS)
 	$(BIN)/mlk8s notebooks fix $(NOTEBOOKS)
 
 .PHONY: lock
@@ -98,11 +98,11 @@ endif
 	$(BIN)/pip install --quiet --constraint requirements.lock --editable '.[$(EXTRAS)]'
 	@touch $@
 
-# A browser for the tests of the site, and a C compiler for those of broken NVML libraries.
+# A browser for the tests of the site, and a compiler for those of NVML and of CUDA kernels.
 .PHONY: tools
 tools:
 	@missing=; command -v chromium >/dev/null || missing=chromium; \
-	command -v cc >/dev/null || missing="$$missing gcc libc6-dev"; \
+	command -v c++ >/dev/null || missing="$$missing g++"; \
 	if [ -n "$$missing" ]; then \
 		command -v apt-get >/dev/null || { echo "The tests need: $$missing. Next: install them with your package manager." >&2; exit 1; }; \
 		sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
