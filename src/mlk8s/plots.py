@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from mlk8s.errors import UsageError
-from mlk8s.provenance import Provenance, Table
+from mlk8s.provenance import Provenance, Table, badges, labels
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -49,12 +49,12 @@ class Figure:
         figure.update_layout(meta={"alt": alt, "id": f"mlk8s-{digest}"}, template="none")
 
     def __repr__(self) -> str:
-        return "\n".join([f"Figure: {self.caption}", *map(str, self.provenance)])
+        return "\n".join([f"Figure: {self.caption}", *labels(self.provenance)])
 
     def caption_html(self) -> str:
         """The caption with its badges."""
-        badges = "".join(p._repr_html_() for p in self.provenance)
-        return f'<div class="mlk8s-caption"><p>{html.escape(self.caption)}</p>{badges}</div>'
+        origins = badges(self.provenance)
+        return f'<div class="mlk8s-caption"><p>{html.escape(self.caption)}</p>{origins}</div>'
 
     def _ipython_display_(self) -> None:
         """Show the chart and its caption as two outputs: any one front end draws both."""

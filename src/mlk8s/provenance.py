@@ -112,13 +112,37 @@ class Provenance:
         return f"[{self.label}]"
 
     def _repr_html_(self) -> str:
+        return badges([self])
+
+
+def badges(provenance: Iterable[Provenance]) -> str:
+    """The origins as HTML: one badge for each label, which opens to all that is behind it.
+
+    A table that mixes measurements of one machine and day has one badge with all their methods.
+    """
+    grouped: dict[tuple[Kind, str], dict[str, list[str]]] = {}
+    for origin in provenance:
+        known = grouped.setdefault((origin.kind, origin.label), {})
+        for name, text in origin.details().items():
+            values = known.setdefault(name, [])
+            if text not in values:
+                values.append(text)
+    out = []
+    for (kind, label), known in grouped.items():
         rows = "".join(
-            f"<dt>{html.escape(k)}</dt><dd>{html.escape(v)}</dd>" for k, v in self.details().items()
+            f"<dt>{html.escape(name)}</dt>" + "".join(f"<dd>{html.escape(v)}</dd>" for v in values)
+            for name, values in known.items()
         )
-        return (
-            f'<details class="mlk8s-badge mlk8s-{self.kind}"><summary>{html.escape(self.label)}'
+        out.append(
+            f'<details class="mlk8s-badge mlk8s-{kind}"><summary>{html.escape(label)}'
             f"</summary><dl>{rows}</dl></details>"
         )
+    return "".join(out)
+
+
+def labels(provenance: Iterable[Provenance]) -> list[str]:
+    """The origins as text, each label once."""
+    return list(dict.fromkeys(str(origin) for origin in provenance))
 
 
 class Table(Sequence[Mapping[str, Scalar]]):
@@ -220,7 +244,7 @@ class Table(Sequence[Mapping[str, Scalar]]):
             return "  ".join(padded).rstrip()
 
         lines = [self.title] if self.title else []
-        lines += [line(header), *(line(row) for row in body), *(str(p) for p in self.provenance)]
+        lines += [line(header), *(line(row) for row in body), *labels(self.provenance)]
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
@@ -235,10 +259,9 @@ class Table(Sequence[Mapping[str, Scalar]]):
 
         caption = f"<caption>{html.escape(self.title)}</caption>" if self.title else ""
         rows = "\n".join(f"<tr>{cells('td', row)}</tr>" for row in body)
-        badges = "".join(p._repr_html_() for p in self.provenance)
         return (
             f'<div class="mlk8s-table"><table>{caption}<thead><tr>{cells("th", header)}</tr>'
-            f"</thead><tbody>\n{rows}\n</tbody></table>{badges}</div>"
+            f"</thead><tbody>\n{rows}\n</tbody></table>{badges(self.provenance)}</div>"
         )
 
     def __rich__(self) -> RenderableType:
@@ -255,7 +278,7 @@ class Table(Sequence[Mapping[str, Scalar]]):
             )
         for row in body:
             table.add_row(*(Text(cell) for cell in row))
-        return Group(table, *(Text(str(p), style="dim") for p in self.provenance))
+        return Group(table, *(Text(t, style="dim") for t in labels(self.provenance)))
 
 
 class Finding:
@@ -273,11 +296,12 @@ class Finding:
         self.provenance = tuple(dict.fromkeys(provenance))
 
     def __repr__(self) -> str:
-        return "\n".join([self.text, *map(str, self.provenance)])
+        return "\n".join([self.text, *labels(self.provenance)])
 
     def _repr_html_(self) -> str:
-        badges = "".join(p._repr_html_() for p in self.provenance)
-        return f'<div class="mlk8s-finding"><p>{html.escape(self.text)}</p>{badges}</div>'
+        # A percent sign stays with its number.
+        text = html.escape(self.text).replace(" %", "&nbsp;%")
+        return f'<div class="mlk8s-finding"><p>{text}</p>{badges(self.provenance)}</div>'
 
 
 def show(value: Scalar) -> str:

@@ -708,7 +708,7 @@ def test_the_three_figures_are_told_apart() -> None:
     peak, sustained, zeros = table.column("TFLOP/s")
     # Heat and the power cap slow down what lasts; zeros draw less power.
     assert peak > sustained and zeros > sustained
-    rested, capped, _ = table.column("time under the power cap [%]")
+    rested, capped, _ = table.column("power-capped [%]")
     assert rested < capped
     assert {p.kind for p in table.provenance} == {Kind.RECORDED}
 

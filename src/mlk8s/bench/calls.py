@@ -219,7 +219,7 @@ def _product_row(found: Matmul, figure: str) -> dict[str, Any]:
         return {**found.row(), **asdict(found.timing)}
     capped = found.timing.power_capped
     share = None if capped is None else round(100 * capped)
-    row = {"figure": figure, **found.row(), "time under the power cap [%]": share}
+    row = {"figure": figure, **found.row(), "power-capped [%]": share}
     return {**row, **asdict(found.timing)}
 
 

@@ -99,7 +99,7 @@ def bench_memory(
     time: Time = None,
     as_json: Json = False,
 ) -> None:
-    """Bandwidth of reading, writing, copying and adding (triad), on 1 GiB unless told otherwise.
+    """Bandwidth of reading, writing, copying and adding (triad), on 4 GiB (a processor: 256 MiB).
 
     "working set" is the size of all arrays together. GB/s counts the bytes as "bytes counted"
     says: those read plus those written, as STREAM does, so a copy of n bytes counts 2n where
@@ -109,7 +109,7 @@ def bench_memory(
     """
     from mlk8s.bench import calls, memory, report
 
-    sizes = _sizes(size, sweep, memory.SIZES, 2**30)
+    sizes = _sizes(size, sweep, memory.SIZES, 2**32 if device == "cuda" else 2**28)
     parts = [calls.bandwidths(operations or memory.OPERATIONS, sizes, device, time)]
     if access:
         parts.append(calls.accesses(device, time))
@@ -219,7 +219,7 @@ def bench_all(
     device: Where = "cuda",
     as_json: Json = False,
 ) -> None:
-    """Measure all of it in a row: one report of this machine, in some four minutes on an H100.
+    """Measure all of it in a row: one report of this machine.
 
     Matrix products (the best shape of bf16, sustained for 20 s on random data and on zeros, then
     by data type), memory, transfer, collectives where there are several GPUs, and the roofline.

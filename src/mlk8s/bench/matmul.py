@@ -150,7 +150,7 @@ def figures(dtype: str = "bf16", n: int = 8192, seconds: float = 20.0) -> Table:
         {
             "figure": name,
             **product.row(),
-            "time under the power cap [%]": None
+            "power-capped [%]": None
             if product.timing.power_capped is None
             else round(100 * product.timing.power_capped),
         }

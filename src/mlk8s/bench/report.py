@@ -9,15 +9,15 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import date
 from typing import Any
 
 from mlk8s import recordings
 from mlk8s.bench import comparison, timing
 from mlk8s.bench.comparison import Part, View, made, one
+from mlk8s.bench.device import cpu_provenance
 from mlk8s.errors import Mlk8sError
 from mlk8s.gpu import source
-from mlk8s.provenance import Device, Kind, Provenance, Table
+from mlk8s.provenance import Provenance, Table
 
 
 def run(
@@ -107,11 +107,7 @@ def _live(device: str) -> Provenance:
     method = "as the whole benchmark, which was interrupted"
     if device == "cuda":
         return source.live_provenance(method)
-    import platform
-
-    machine = Device(f"{platform.machine()} CPU", "cpu")
-    today = date.today().isoformat()
-    return Provenance(Kind.LIVE, method, today, machine, source.software("torch"))
+    return cpu_provenance(method)
 
 
 def _as_json(

@@ -149,7 +149,7 @@ class Roofline:
             "bound": self.ceilings.bound(work),
             "predicted [µs]": predicted,
             "measured [µs]": time_us,
-            "error [%]": 100 * (time_us - predicted) / time_us,
+            "error [%]": round(100 * (time_us - predicted) / time_us, 1),
             "TFLOP/s": work.flops / time_us * 1e-6,
             "GB/s": work.bytes / time_us * 1e-3,
             "flags": row["flags"],

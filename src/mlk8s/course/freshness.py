@@ -96,13 +96,14 @@ def package_files(notebooks: Path) -> Iterator[Path]:
     """What every chapter's result depends on besides its notebook, in a stable order.
 
     That is all of this package, recordings and other JSON included, and where they exist beside
-    the folder of notebooks: the lock file, and what the chapters build and run in ``labs``.
+    the folder of notebooks: the lock file, what the chapters build and run in ``labs``, and
+    the scripts of ``benchmarks``, which a page of the book reads.
 
     Args:
         notebooks: folder of the chapters.
     """
     root = notebooks.absolute().parent
-    for folder in (Path(mlk8s.__file__).parent, root / "labs"):
+    for folder in (Path(mlk8s.__file__).parent, root / "labs", root / "benchmarks"):
         for path in sorted(folder.rglob("*")):
             folders = path.relative_to(folder).parts[:-1]
             # Caches and environments: tools write there while the sources stay the same.
