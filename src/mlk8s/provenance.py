@@ -273,9 +273,9 @@ class Table(Sequence[Mapping[str, Scalar]]):
         # Text, not str: rich would read a name in square brackets as markup.
         table = RichTable(title=Text(self.title) if self.title else None, title_justify="left")
         for i, name in enumerate(header):
-            table.add_column(
-                Text(name), justify="right" if _is_number(row[i] for row in body) else "left"
-            )
+            right = _is_number(row[i] for row in body)
+            # Folded, not cut: a narrow terminal shows every digit.
+            table.add_column(Text(name), justify="right" if right else "left", overflow="fold")
         for row in body:
             table.add_row(*(Text(cell) for cell in row))
         return Group(table, *(Text(t, style="dim") for t in labels(self.provenance)))
