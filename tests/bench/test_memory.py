@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from mlk8s.bench import memory, timing, traffic
-from mlk8s.errors import NotRecorded, UsageError
+from mlk8s.errors import UsageError
 from mlk8s.provenance import Kind
 
 Run = Callable[..., CompletedProcess[str]]
@@ -400,22 +400,7 @@ def test_the_kernels_go_over_every_element_evenly(tmp_path: Path, unroll: int) -
             assert least == most == 3, f"{name} goes over an element {least} to {most} times"
 
 
-# --- recorded and live --------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("call", "name"),
-    [
-        (lambda: memory.measure("copy", 2**17 + 48), "bench/memory"),
-        (lambda: memory.access(table_bytes=8 * MIB + 4096), "bench/memory-access"),
-    ],
-)
-def test_what_was_not_recorded_is_refused(
-    monkeypatch: pytest.MonkeyPatch, call: Callable[[], Any], name: str
-) -> None:
-    monkeypatch.setenv("MLK8S_GPU", "h100-sxm")
-    with pytest.raises(NotRecorded, match=f"does not hold {name}"):
-        call()
+# --- recorded ----------------------------------------------------------------------------------
 
 
 RECORDED = """
@@ -504,24 +489,3 @@ def test_recorded_access(process: Run, library_copy: Path) -> None:
         assert row["useful GB/s (bytes asked for)"] == 268.44
         assert row["traffic GB/s (whole sectors, computed)"] == 2147.48
         assert (row["sector [bytes]"], row["level"], row["flags"]) == (32, "HBM", "")
-
-
-LIVE = """
-from mlk8s.bench import memory
-from mlk8s.errors import GpuUnavailable
-for call in (memory.measure, memory.sweep, memory.access):
-    try:
-        call()
-    except GpuUnavailable as error:
-        print(error)
-"""
-
-
-def test_live_without_a_gpu(without_gpu: Run) -> None:
-    done = without_gpu("-c", LIVE, MLK8S_GPU="live")
-    assert done.returncode == 0, done.stderr
-    messages = done.stdout.splitlines()
-    assert len(messages) == 3
-    for message in messages:
-        problem, found, step = message.partition(" Next: ")
-        assert found and "`nvidia` is not loaded" in problem and step.endswith(".")

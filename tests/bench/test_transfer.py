@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from mlk8s.bench import transfer
-from mlk8s.errors import NotRecorded, UsageError
+from mlk8s.errors import UsageError
 from mlk8s.gpu import catalogue
 
 Run = Callable[..., CompletedProcess[str]]
@@ -81,23 +81,6 @@ def test_what_cannot_be_measured_is_refused(call: Callable[[], Any], problem: st
     with pytest.raises(UsageError, match=problem) as caught:
         call()
     assert caught.value.next_step.startswith(("use ", "name "))
-
-
-@pytest.mark.parametrize(
-    ("call", "name"),
-    [
-        (lambda: transfer.measure("d2h", 4097), "bench/transfer"),
-        (lambda: transfer.sweep([4097]), "bench/transfer"),
-        (lambda: transfer.both_ways(4097), "bench/transfer-both-ways"),
-        (lambda: transfer.overlap(4097), "bench/transfer-overlap"),
-    ],
-)
-def test_what_was_not_recorded_is_refused(
-    monkeypatch: pytest.MonkeyPatch, call: Callable[[], Any], name: str
-) -> None:
-    monkeypatch.setenv("MLK8S_GPU", "h100-sxm")
-    with pytest.raises(NotRecorded, match=f"does not hold {name}"):
-        call()
 
 
 # --- recorded -----------------------------------------------------------------------------------
@@ -175,27 +158,6 @@ def test_recorded_rows(process: Run, library_copy: Path) -> None:
     # (19 + 20 − 21) / 19, (80 + 20 − 99) / 20, (80 + 20 − 85) / 20
     assert [row["hidden [%]"] for row in beside] == [94.7, 5.0, 75.0]
     assert [row["host blocked [ms]"] for row in beside] == [0.021, 79.0, 79.5]
-
-
-LIVE = """
-from mlk8s.bench import transfer
-from mlk8s.errors import GpuUnavailable
-for call in (transfer.measure, transfer.sweep, transfer.both_ways, transfer.overlap):
-    try:
-        call()
-    except GpuUnavailable as error:
-        print(error)
-"""
-
-
-def test_live_without_a_gpu(without_gpu: Run) -> None:
-    done = without_gpu("-c", LIVE, MLK8S_GPU="live")
-    assert done.returncode == 0, done.stderr
-    messages = done.stdout.splitlines()
-    assert len(messages) == 4
-    for message in messages:
-        problem, found, step = message.partition(" Next: ")
-        assert found and "`nvidia` is not loaded" in problem and step.endswith(".")
 
 
 SCARCE = """

@@ -215,11 +215,7 @@ def _search(dtype: str, device: str) -> Call:
 
 def _product_row(found: Matmul, figure: str) -> dict[str, Any]:
     """A product's row, under the name of its figure if it has one, with its timing behind it."""
-    if not figure:
-        return {**found.row(), **asdict(found.timing)}
-    capped = found.timing.power_capped
-    share = None if capped is None else round(100 * capped)
-    row = {"figure": figure, **found.row(), "power-capped [%]": share}
+    row = found.figure_row(figure) if figure else found.row()
     return {**row, **asdict(found.timing)}
 
 

@@ -146,16 +146,7 @@ def figures(dtype: str = "bf16", n: int = 8192, seconds: float = 20.0) -> Table:
         "sustained": sustained,
         "sustained, zeros": zeros,
     }
-    rows = [
-        {
-            "figure": name,
-            **product.row(),
-            "power-capped [%]": None
-            if product.timing.power_capped is None
-            else round(100 * product.timing.power_capped),
-        }
-        for name, product in named.items()
-    ]
+    rows = [product.figure_row(name) for name, product in named.items()]
     return Table(rows, *(product.provenance for product in named.values()))
 
 

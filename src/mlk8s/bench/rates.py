@@ -83,6 +83,16 @@ class Matmul:
             "flags": t.flags,
         }
 
+    def figure_row(self, figure: str) -> dict[str, Any]:
+        """The row under the name of a figure, with the share of time at the power cap.
+
+        Args:
+            figure: such as ``sustained``; figures of two names are not to be compared.
+        """
+        capped = self.timing.power_capped
+        share = None if capped is None else round(100 * capped)
+        return {"figure": figure, **self.row(), "power-capped [%]": share}
+
     def table(self) -> Table:
         """A one-row table with its provenance."""
         return Table(self.row(), self.provenance)
@@ -114,8 +124,7 @@ class Search:
     def table(self) -> Table:
         """The winner as one row, with the length of the search."""
         row = {
-            "figure": "peak-shape, rested",
-            **self.best.row(),
+            **self.best.figure_row("peak-shape, rested"),
             "shapes tried": len(self.trials.where(stage="candidate")),
             "search [s]": round(self.seconds, 1),
             "stopped": self.stopped,
