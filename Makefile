@@ -36,10 +36,10 @@ book: setup ## install, execute all chapters, build the site
 .PHONY: test
 test: export MLK8S_GPU := h100-sxm
 test: export MLK8S_CLUSTER := simulated
-test: setup tools ## all that CI checks; does its own set-up
-	$(BIN)/ruff format --check --quiet src tests benchmarks
+test: setup tools clients ## all that CI checks; does its own set-up
+	$(BIN)/ruff format --check --quiet src tests benchmarks tools
 	$(BIN)/ruff format --check --quiet --line-length $(NOTEBOOK_WIDTH) $(NOTEBOOKS)
-	$(BIN)/ruff check --quiet src tests benchmarks $(NOTEBOOKS)
+	$(BIN)/ruff check --quiet src tests benchmarks tools $(NOTEBOOKS)
 	$(BIN)/mypy
 	$(BIN)/mlk8s notebooks check $(NOTEBOOKS)
 	$(BIN)/mlk8s run $(NOTEBOOKS)
@@ -65,9 +65,9 @@ record: setup ## record this GPU machine into src/mlk8s/recordings
 
 .PHONY: format
 format: setup ## format the code, and notebooks into canonical form
-	$(BIN)/ruff format --quiet src tests benchmarks
+	$(BIN)/ruff format --quiet src tests benchmarks tools
 	$(BIN)/ruff format --quiet --line-length $(NOTEBOOK_WIDTH) $(NOTEBOOKS)
-	$(BIN)/ruff check --quiet --fix src tests benchmarks $(NOTEBOOKS)
+	$(BIN)/ruff check --quiet --fix src tests benchmarks tools $(NOTEBOOKS)
 	$(BIN)/mlk8s notebooks fix $(NOTEBOOKS)
 
 .PHONY: lock
@@ -108,6 +108,16 @@ tools:
 		sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
 		$$sudo apt-get update -qq && $$sudo apt-get install -y -qq --no-install-recommends $$missing; \
 	fi
+
+# Other versions of the Kubernetes client, for the tests of the embedded cluster. Their requirements
+# are those of the environment.
+CLIENTS := 30.1.0 37.0.2
+.PHONY: clients
+clients: $(CLIENTS:%=_build/clients/%/.installed)
+
+_build/clients/%/.installed: | $(STAMP)
+	$(BIN)/pip install --quiet --no-deps --upgrade --target _build/clients/$* kubernetes==$*
+	@touch $@
 
 $(SITE)/.built: $(SITE_SOURCES) requirements.lock
 	$(BIN)/jupyter-book build . -n -W --keep-going --quiet

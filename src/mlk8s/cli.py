@@ -13,6 +13,7 @@ from rich.console import Console
 
 from mlk8s import __version__
 from mlk8s.bench.commands import app as bench_app
+from mlk8s.cluster.commands import app as cluster_app
 from mlk8s.errors import Mlk8sError
 
 app = typer.Typer(
@@ -28,6 +29,7 @@ notebooks_app = typer.Typer(
     help="Check and repair the stored form of notebooks.", no_args_is_help=True
 )
 app.add_typer(bench_app, name="bench")
+app.add_typer(cluster_app, name="cluster")
 app.add_typer(recordings_app, name="recordings")
 app.add_typer(notebooks_app, name="notebooks")
 

@@ -47,6 +47,14 @@ class NotebookError(Mlk8sError):
     """A notebook is not in canonical form, is missing, or one of its cells failed."""
 
 
+class ClusterUnavailable(Mlk8sError):
+    """The cluster that was asked for cannot be reached, or none was named."""
+
+
+class ClusterError(Mlk8sError):
+    """The cluster refused a request, or an object in it is not there or not as expected."""
+
+
 class UsageError(Mlk8sError):
     """An argument or an environment variable has a value that cannot be used."""
 

@@ -1,0 +1,538 @@
+"""One pod on its way through the kubelet: admitted, mounted, pulled, started, restarted, ended."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlk8s.sim.api import DeleteOptions
+from mlk8s.sim.clock import stamp
+from mlk8s.sim.kubelet import pulling, status
+from mlk8s.sim.kubelet.admission import Rejected
+from mlk8s.sim.kubelet.container import Container, Ended
+from mlk8s.sim.kubelet.environment import ConfigError
+from mlk8s.sim.kubelet.launch import StartError
+from mlk8s.sim.kubelet.volumes import MountError, prepare
+from mlk8s.sim.status import Object, StatusError
+
+if TYPE_CHECKING:
+    from mlk8s.sim.faults import Interference, Stage
+    from mlk8s.sim.kubelet.kubelet import Kubelet
+
+# Simulated seconds. How long a crashed container shows its end before its restart.
+RESTART_S = 1.0
+_DEADLINE = "Pod was active on the node longer than the specified deadline"
+
+
+class Worker:
+    """A pod that is bound to a node of this simulator.
+
+    Args:
+        kubelet: for all pods.
+        pod: as it was first seen.
+    """
+
+    def __init__(self, kubelet: Kubelet, pod: Object) -> None:
+        self.kubelet = kubelet
+        self.pod = pod
+        self.uid: str = pod["metadata"]["uid"]
+        self.node: str = pod["spec"]["nodeName"]
+        spec = pod["spec"]
+        self.containers = [
+            Container(each, "sidecar" if each.get("restartPolicy") == "Always" else "init")
+            for each in spec.get("initContainers") or ()
+        ] + [Container(each, "regular") for each in spec["containers"]]
+        self.init = [each for each in self.containers if each.role != "regular"]
+        self.regular = [each for each in self.containers if each.role == "regular"]
+        self.policy: str = spec.get("restartPolicy", "Always")
+        self.admitted = False
+        self.rejected = False
+        self.finished = False
+        self.holding = False
+        self.started_at = 0.0
+        self.ip = ""
+        self.host_ip = ""
+        self.sandbox = False
+        self.places: dict[str, Path] | None = None
+        self.retry_at = 0.0
+        self.mount_delay = 0.0
+        # Why the pod as a whole ends: (status.reason, status.message).
+        self.verdict: tuple[str, str] | None = None
+        self.kill_at: float | None = None
+        self.killed = False
+        self.grace = 0
+        self._said: Object = {}
+        key = (pod["metadata"]["namespace"], pod["metadata"]["name"])
+        for each in self.containers:
+            each.pod = key
+
+    # -- the loop --------------------------------------------------------------------------------
+
+    def sync(self, pod: Object) -> float | None:
+        """Bring the pod forward; gives the time of the next look, if one is needed."""
+        now = self.kubelet.api.clock.now()
+        self.pod = pod
+        if self.rejected or self.finished:
+            self._delete_if_asked()
+            return None
+        deleting = "deletionTimestamp" in pod["metadata"]
+        if not self.admitted:
+            if deleting:
+                self.finished = True
+                self._delete_if_asked()
+                return None
+            if not self._admit(now):
+                return None
+        self._take_ends(now)
+        deadline = pod["spec"].get("activeDeadlineSeconds")
+        active = deadline is not None and self.verdict is None and not deleting
+        if active and now >= self.started_at + deadline:
+            self.verdict = ("DeadlineExceeded", _DEADLINE)
+            self.event("Normal", "DeadlineExceeded", _DEADLINE)
+        if deleting or self.verdict is not None:
+            self._end(now, deleting)
+        else:
+            self._advance(now)
+        self._finish_if_over(now)
+        self._write(now)
+        if self.finished:
+            self._let_go()
+            self._delete_if_asked()
+            return None
+        return self._next(now)
+
+    def _next(self, now: float) -> float | None:
+        times: list[float] = []
+        deadline = self.pod["spec"].get("activeDeadlineSeconds")
+        if self.kill_at is not None:
+            if not self.killed:
+                times.append(self.kill_at)
+        else:
+            if deadline is not None and self.verdict is None:
+                times.append(self.started_at + deadline)
+            if self.retry_at > now:
+                times.append(self.retry_at)
+            for each in self.containers:
+                if each.running:
+                    due = self.kubelet.probes.due(each)
+                    if due is not None:
+                        times.append(due)
+                    if each.killing:
+                        times.append(each.killing)
+                elif each.due > now:
+                    times.append(each.due)
+        return min((each for each in times if each > now), default=None)
+
+    # -- admission -------------------------------------------------------------------------------
+
+    def _admit(self, now: float) -> bool:
+        self.started_at = now
+        try:
+            if fault := self.kubelet.faults.of(self.pod, "admission"):
+                raise Rejected(fault.reason or "UnexpectedAdmissionError", fault.message)
+            devices = self.kubelet.admit(self)
+        except Rejected as error:
+            self.rejected = True
+            reason = error.reason
+            self.event("Warning", reason, error.message)
+            message = f"Pod was rejected: {error.message}"
+
+            def reject(pod: Object) -> None:
+                kept = {
+                    name: pod["status"][name]
+                    for name in ("qosClass", "resourceClaimStatuses")
+                    if name in pod.get("status", {})
+                }
+                pod["status"] = {
+                    "observedGeneration": pod["metadata"].get("generation", 1),
+                    "phase": "Failed",
+                    "message": message,
+                    "reason": reason,
+                    "startTime": stamp(now),
+                    **kept,
+                }
+
+            self.kubelet.write(self.pod, reject)
+            return False
+        for each in self.containers:
+            # A share of a device is known to the container by the device itself.
+            ids = [
+                device.partition("::")[0]
+                for resource, held in (devices.get(each.name) or {}).items()
+                if resource.startswith("nvidia.com/")
+                for device in held
+            ]
+            each.devices = list(dict.fromkeys(ids))
+            each.wait("PodInitializing" if self.init else "ContainerCreating")
+        self.admitted = self.holding = True
+        return True
+
+    # -- forward ---------------------------------------------------------------------------------
+
+    def _advance(self, now: float) -> None:
+        if not self.sandbox:
+            if now < self.retry_at or not self._mount(now):
+                return
+            fault = self._fault("create", self.regular[0])
+            if fault is not None and fault.reason == "FailedCreatePodSandBox":
+                self.event("Warning", fault.reason, fault.message)
+                self.retry_at = now + pulling.RETRY_S
+                return
+            self.host_ip, self.ip = self.kubelet.addresses(self.node, self.pod)
+            self.sandbox = True
+        over = all(each.phase == "terminated" for each in self.regular) and not any(
+            status.restarts(each, self.policy) for each in self.regular
+        )
+        if over:
+            self._stop_sidecars(now)
+            return
+        for each in self.init:
+            if each.role == "init" and (each.succeeded or any(c.runs for c in self.regular)):
+                continue
+            self._drive(each, now)
+            failed = each.role == "init" and each.phase == "terminated" and not each.succeeded
+            if failed and not status.restarts(each, self.policy):
+                self.verdict = ("", "")
+                self._end(now, False)
+                return
+            passed = each.started if each.role == "sidecar" else each.succeeded
+            if not passed and not any(c.runs for c in self.regular):
+                return
+        for each in self.regular:
+            self._drive(each, now)
+            if each.step == "pulling" and each.phase == "waiting":
+                break
+
+    def _mount(self, now: float) -> bool:
+        if self.places is not None or not self.pod["spec"].get("volumes"):
+            self.places = self.places or {}
+            return True
+        node = self.kubelet.api.find("nodes", "", self.node)
+        try:
+            self.places = prepare(self.kubelet.api, self.pod, node, self.kubelet.directory)
+        except MountError as error:
+            self.event("Warning", "FailedMount", str(error))
+            # pkg/volume/util/nestedpendingoperations: half a second, doubled, two minutes at most.
+            self.mount_delay = min(self.mount_delay * 2 or 0.5, 122.0)
+            self.retry_at = now + self.mount_delay
+            return False
+        return True
+
+    def _drive(self, container: Container, now: float) -> None:
+        """Bring one container forward as far as it goes now."""
+        if container.running:
+            if self.kubelet.probes.run(container, now) and not container.killing:
+                self._kill_unhealthy(container, now)
+            elif container.killing and now >= container.killing and container.execution:
+                container.execution.kill()
+            return
+        if container.phase == "terminated":
+            if not status.restarts(container, self.policy) or now < container.due:
+                return
+            assert container.ended is not None
+            wait = container.backoff.wait(container.ended.finished, now)
+            if wait > 0:
+                self._back_off(container, now + wait)
+                return
+            self._again(container, now)
+        if now < container.due:
+            return
+        if container.step == "backoff":
+            self._again(container, now)
+        if container.step in ("new", "pulling", "failed-pull") and not pulling.pull(
+            self, container, now
+        ):
+            return
+        self._create(container, now)
+
+    def _back_off(self, container: Container, until: float) -> None:
+        container.last = container.ended
+        container.step, container.due = "backoff", until
+        pod = self.pod["metadata"]
+        name = f"{pod['name']}_{pod['namespace']}({self.uid})"
+        container.wait(
+            "CrashLoopBackOff",
+            f"back-off {pulling.duration(container.backoff.delay)} restarting failed "
+            f"container={container.name} pod={name}",
+        )
+        container.ready = container.started = False
+        self.event(
+            "Warning",
+            "BackOff",
+            f"Back-off restarting failed container {container.name} in pod {name}",
+            container,
+        )
+
+    def _again(self, container: Container, now: float) -> None:
+        assert container.ended is not None
+        container.backoff.grow(container.ended.finished, now)
+        container.last = container.ended
+        container.step, container.due = "new", 0.0
+
+    # -- starting --------------------------------------------------------------------------------
+
+    def _create(self, container: Container, now: float) -> None:
+        kubelet = self.kubelet
+        fault = self._fault("create", container)
+        if fault is not None:
+            message = fault.message
+            self.event("Warning", "Failed", f"Error: {message}", container)
+            container.wait(fault.reason, message)
+            container.due = now + pulling.RETRY_S
+            return
+        node = kubelet.api.find("nodes", "", self.node)
+        try:
+            kubelet.launcher.configure(self._placed(), node, container, self.places or {})
+        except ConfigError as error:
+            self.event("Warning", "Failed", f"Error: {error}", container)
+            container.wait("CreateContainerConfigError", str(error))
+            container.due = now + pulling.RETRY_S
+            return
+        self.event("Normal", "Created", "Container created", container)
+        again = container.runs > 0
+        container.runs += 1
+        container.restarts += again
+        if container.previous_log is not None:
+            container.previous_log.drop()
+            container.previous_log = None
+        if container.execution is not None:
+            container.previous_log = container.execution.log
+            container.execution = None
+        identity = hashlib.sha256(f"{self.uid}/{container.name}/{container.runs}".encode())
+        container.container_id = f"containerd://{identity.hexdigest()}"
+        container.step, container.due, container.killing = "new", 0.0, 0.0
+        container.never_ready = False
+        try:
+            self._start(container)
+        except StartError as error:
+            self.event("Warning", "Failed", f"Error: {error}", container)
+            container.ended = Ended(128, "StartError", str(error), 0.0, now, container.container_id)
+            container.phase, container.due = "terminated", now + RESTART_S
+            container.ready = container.started = False
+            return
+        self.event("Normal", "Started", "Container started", container)
+        container.phase, container.started_at = "running", now
+        container.ended = None
+        kubelet.probes.begin(container, now)
+        if kubelet.probes.run(container, now):
+            self._kill_unhealthy(container, now)
+
+    def _start(self, container: Container) -> None:
+        launcher, changed = self.kubelet.launcher, self._changed()
+        if fault := self._fault("run", container):
+            container.simulated = "fault"
+            container.never_ready = fault.exit_code is None
+            seconds = None if fault.exit_code is None else 0.5
+            code = fault.exit_code or 0
+            container.execution = launcher.scripted(fault.lines, seconds, code, changed)
+            return
+        image = self.kubelet.catalogue.resolve(container.spec["image"])
+        pod = self._placed()
+        container.execution = launcher.start(
+            pod,
+            container,
+            image,
+            lambda listing: self.kubelet.fleet.nvidia_smi(self.node, pod, listing),
+            changed,
+        )
+        if fault := self._fault("log", container):
+            text = "".join(f"{line}\n" for line in fault.lines)
+            container.execution.log.write(text.encode(), self.kubelet.api.clock.now())
+
+    def _fault(self, stage: Stage, container: Container) -> Interference | None:
+        fault = self.kubelet.faults.of(self.pod, stage, container.name)
+        if fault is not None and not fault.container and container is not self.regular[0]:
+            return None
+        return fault
+
+    def _changed(self) -> Callable[[], None]:
+        metadata = self.pod["metadata"]
+        key = (metadata["namespace"], metadata["name"])
+        return lambda: self.kubelet.enqueue(key)
+
+    def _placed(self) -> Object:
+        """The pod with the addresses that it has by now."""
+        found = {**self.pod, "status": {**(self.pod.get("status") or {})}}
+        found["status"] |= {"hostIP": self.host_ip, "hostIPs": [{"ip": self.host_ip}]}
+        found["status"] |= {"podIP": self.ip, "podIPs": [{"ip": self.ip}]}
+        return found
+
+    # -- ends ------------------------------------------------------------------------------------
+
+    def _take_ends(self, now: float) -> None:
+        for each in self.containers:
+            run = each.execution
+            if not each.running or run is None or run.exit is None:
+                continue
+            code = 137 if run.exit.oom else run.exit.code
+            fault = self._fault("run", each)
+            reason = "OOMKilled" if run.exit.oom else "Completed" if code == 0 else "Error"
+            if fault is not None and fault.reason and code:
+                reason = fault.reason
+            message = self.kubelet.launcher.termination_message(self.pod, each, code)
+            each.ended = Ended(
+                code, reason, message or run.exit.message, each.started_at, now, each.container_id
+            )
+            each.phase, each.due = "terminated", now + RESTART_S
+            each.ready = each.started = False
+            each.probes = {}
+
+    def _kill_unhealthy(self, container: Container, now: float) -> None:
+        kind = next(
+            name
+            for name, state in container.probes.items()
+            if state.settled and not state.passed and name != "readiness"
+        )
+        self.event(
+            "Normal",
+            "Killing",
+            f"Container {container.name} failed {kind} probe, will be restarted",
+            container,
+        )
+        probe = container.spec[f"{kind}Probe"]
+        grace = probe.get("terminationGracePeriodSeconds")
+        if grace is None:
+            grace = self.pod["spec"].get("terminationGracePeriodSeconds", 30)
+        container.killing = now + grace
+        if container.execution is not None:
+            container.execution.terminate()
+
+    def _end(self, now: float, deleting: bool) -> None:
+        """Stop everything: SIGTERM, a grace period, SIGKILL; sidecars last."""
+        metadata, spec = self.pod["metadata"], self.pod["spec"]
+        grace = spec.get("terminationGracePeriodSeconds", 30)
+        if deleting:
+            grace = metadata.get("deletionGracePeriodSeconds", grace)
+        if self.kill_at is None:
+            self.kill_at = now + grace
+            self.grace = grace
+            for each in self.containers:
+                if each.running and each.role != "sidecar":
+                    self._terminate(each)
+        elif grace < self.grace:
+            self.kill_at, self.grace = min(self.kill_at, now + grace), grace
+            self.killed = False
+        if not any(each.running for each in self.containers if each.role != "sidecar"):
+            self._stop_sidecars(now)
+        if now >= self.kill_at and not self.killed:
+            self.killed = True
+            for each in self.containers:
+                if each.running and each.execution is not None:
+                    each.execution.kill()
+        self._take_ends(now)
+
+    def _stop_sidecars(self, now: float) -> None:
+        grace = self.pod["spec"].get("terminationGracePeriodSeconds", 30)
+        for each in reversed(self.init):
+            if each.role == "sidecar" and each.running and not each.killing:
+                each.killing = now + grace
+                self._terminate(each)
+            elif each.running and each.killing and now >= each.killing and each.execution:
+                each.execution.kill()
+
+    def _terminate(self, container: Container) -> None:
+        self.event("Normal", "Killing", f"Stopping container {container.name}", container)
+        if container.execution is not None:
+            container.execution.terminate()
+
+    def _finish_if_over(self, now: float) -> None:
+        if any(each.running for each in self.containers):
+            return
+        if self.kill_at is not None:
+            self.finished = True
+            passed = all(each.succeeded or each.started for each in self.init)
+            began = passed or any(each.runs for each in self.regular)
+            for each in self.regular if began else ():
+                # The last state of one that never ran, or waits for its next run.
+                if each.phase == "waiting":
+                    each.ended = Ended(
+                        137,
+                        "ContainerStatusUnknown",
+                        "The container could not be located when the pod was terminated",
+                        0.0,
+                        0.0,
+                        "",
+                    )
+                    each.phase = "terminated"
+            return
+        phase = status.phase_of(self.policy, self.containers, False)
+        self.finished = phase in ("Succeeded", "Failed")
+
+    def _let_go(self) -> None:
+        """Give back what the node lent: devices, CPU, memory, the place among its pods."""
+        if self.holding:
+            self.holding = False
+            self.kubelet.release(self)
+
+    def _delete_if_asked(self) -> None:
+        metadata = self.pod["metadata"]
+        if "deletionTimestamp" not in metadata or metadata.get("deletionGracePeriodSeconds") == 0:
+            return
+        options = DeleteOptions(grace_period=0, uid=self.uid)
+        try:
+            self.kubelet.api.delete("pods", metadata["namespace"], metadata["name"], options)
+        except StatusError as error:
+            if error.code not in (404, 409):
+                raise
+
+    def abandon(self) -> None:
+        """The pod is gone from the API: end at once what is left of it."""
+        for each in self.containers:
+            each.close()
+        self._let_go()
+        self.finished = True
+
+    # -- saying it -------------------------------------------------------------------------------
+
+    def event(
+        self, type: str, reason: str, message: str, container: Container | None = None
+    ) -> None:
+        """Record an event about the pod, or about one of its containers."""
+        self.kubelet.recorder.event(
+            {"apiVersion": "v1", "kind": "Pod", **self.pod},
+            type,
+            reason,
+            message,
+            "kubelet",
+            host=self.node,
+            field=container.field if container is not None else "",
+        )
+
+    def _write(self, now: float) -> None:
+        ending = self.kill_at is not None
+        phase = status.phase_of(self.policy, self.containers, ending)
+        if self.verdict is not None and self.finished:
+            phase = "Failed"
+        own: Object = {
+            "observedGeneration": self.pod["metadata"].get("generation", 1),
+            "phase": phase,
+            "startTime": stamp(self.started_at),
+        }
+        if self.verdict is not None and self.verdict[0]:
+            own |= {"reason": self.verdict[0], "message": self.verdict[1]}
+        over = phase in ("Succeeded", "Failed")
+        if self.sandbox:
+            own |= {"hostIP": self.host_ip, "hostIPs": [{"ip": self.host_ip}]}
+            own |= {"podIP": self.ip, "podIPs": [{"ip": self.ip}]}
+        else:
+            host, _ = self.kubelet.addresses(self.node, None)
+            own |= {"hostIP": host, "hostIPs": [{"ip": host}]}
+        up = self.sandbox and not over
+        own["conditions"] = status.conditions(self.pod, self.containers, phase, up, stamp(now))
+        if self.init:
+            own["initContainerStatuses"] = [status.container_status(each) for each in self.init]
+        own["containerStatuses"] = [status.container_status(each) for each in self.regular]
+        if own == self._said:
+            return
+        self._said = own
+        simulated = ",".join(f"{c.name}={c.simulated}" for c in self.containers if c.simulated)
+
+        def put(pod: Object) -> None:
+            pod.setdefault("status", {}).update(own)
+            if simulated:
+                annotations = pod["metadata"].get("annotations") or {}
+                pod["metadata"]["annotations"] = annotations | {"mlk8s.dev/simulated": simulated}
+
+        self.pod = self.kubelet.write(self.pod, put) or self.pod

@@ -1,0 +1,1 @@
+"""GPU nodes as NVIDIA's software stack describes them to Kubernetes."""
