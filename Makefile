@@ -96,6 +96,8 @@ ifeq ($(HAS_DRIVER)$(ON_LINUX),Linux)
 	$(BIN)/pip install --quiet --no-deps --retries 1 --extra-index-url $(TORCH_CPU_INDEX) torch==$(TORCH)+cpu
 endif
 	$(BIN)/pip install --quiet --constraint requirements.lock --editable '.[$(EXTRAS)]'
+	@# So that a start does not compile again what has not changed.
+	$(BIN)/python -m compileall -q src/mlk8s
 	@touch $@
 
 # A browser for the tests of the site, and a compiler for those of NVML and of CUDA kernels.

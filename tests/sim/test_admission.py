@@ -224,6 +224,18 @@ def test_limit_range_gives_and_bounds(api):
         'pods "small" is forbidden: [minimum cpu usage per Container is 100m, but request is '
         "50m, cpu max limit to request ratio per Container is 4, but provided ratio is 20.000000]"
     )
+    create(api, "pods", pod("edge", {"cpu": "2"}, {"cpu": "500m"}))
+
+
+def test_the_other_of_request_and_limit_has_its_bounds_too(api):
+    limit = {"type": "Pod", "max": {"cpu": "2"}}
+    create(api, "limitranges", {"metadata": {"name": "l"}, "spec": {"limits": [limit]}})
+    wanted = pod("p", {"cpu": "1"})
+    greedy = {"name": "d", "image": "i", "resources": {"requests": {"cpu": "3"}}}
+    wanted["spec"]["containers"].append(greedy)
+    assert refusal(create, api, "pods", wanted)[1] == (
+        'pods "p" is forbidden: maximum cpu usage per Pod is 2, but request is 4'
+    )
 
 
 def test_priority(api):

@@ -13,6 +13,7 @@ from mlk8s.sim import crd, openapi
 from mlk8s.sim.api import Api
 from mlk8s.sim.clock import ManualClock
 from mlk8s.sim.crd import CLEANUP
+from mlk8s.sim.crd_definition import validate_definition
 from mlk8s.sim.custom_resources import KEY, CustomResources
 from mlk8s.sim.resources import Resource
 from mlk8s.sim.status import Object, StatusError
@@ -269,7 +270,7 @@ def test_rules_wait_until_the_rest_is_valid(cluster: Cluster) -> None:
 def test_a_rule_that_cannot_be_evaluated_is_logged_once(
     cluster: Cluster, caplog: pytest.LogCaptureFixture
 ) -> None:
-    rule = "isURL(self.u) && 'once' == 'once'"
+    rule = "!format.dns1123Label().validate(self.u).hasValue()"
     schema = {
         "type": "object",
         "x-kubernetes-validations": [{"rule": rule}],
@@ -280,6 +281,117 @@ def test_a_rule_that_cannot_be_evaluated_is_logged_once(
         assert errors(cluster, resource, {"u": "x"}) == []
         assert errors(cluster, resource, {"u": "y"}) == []
     assert [rule in record.getMessage() for record in caplog.records] == [True]
+
+
+def ruled(rule: str, **more: Any) -> Object:
+    """A definition whose spec keeps a rule."""
+    return definition(
+        {
+            "type": "object",
+            "x-kubernetes-validations": [{"rule": rule, **more}],
+            "properties": {
+                "n": {"type": "integer"},
+                "part": {"type": "number"},
+                "max-age": {"type": "string", "format": "duration"},
+                "until": {"type": "string", "format": "date-time"},
+                "namespace": {"type": "string"},
+                "address": {"type": "string"},
+                "memory": {"type": "string"},
+                "names": {"type": "array", "items": {"type": "string"}},
+                "port": {"x-kubernetes-int-or-string": True},
+                "labels": {"type": "object", "additionalProperties": {"type": "string"}},
+            },
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("rule", "good", "bad"),
+    [
+        ("!has(self.n) || self.n > 0", {}, {"n": 0}),
+        ("self.names.all(x, x.startsWith('a'))", {"names": ["a1", "a2"]}, {"names": ["a1", "b"]}),
+        ("self.names.exists(x, x == 'b')", {"names": ["a", "b"]}, {"names": []}),
+        ("self.names.exists_one(x, x == 'b')", {"names": ["b"]}, {"names": ["b", "b"]}),
+        ("self.names.map(x, size(x)) == [1, 2]", {"names": ["a", "bb"]}, {"names": ["a"]}),
+        ("self.names.filter(x, x in ['a']).size() == 1", {"names": ["a"]}, {"names": ["b"]}),
+        ("self.address.matches('^h.*t$')", {"address": "host"}, {"address": "hosts"}),
+        ("self.part * 2.0 < 3.0", {"part": 1}, {"part": 2}),
+        ("self.max__dash__age <= duration('1h')", {"max-age": "60m"}, {"max-age": "61m"}),
+        (
+            "self.until < timestamp('2026-07-01T00:00:00Z') && self.until.getMonth() == 5",
+            {"until": "2026-06-30T00:00:00Z"},
+            {"until": "2026-05-30T00:00:00Z"},
+        ),
+        ("self.__namespace__ != 'x'", {"namespace": "y"}, {"namespace": "x"}),
+        ("url(self.address).getHostname() == 'h'", {"address": "http://h:80/"}, {"address": "/h"}),
+        (
+            "isIP(self.address) && ip(self.address).family() == 6",
+            {"address": "::1"},
+            {"address": ""},
+        ),
+        (
+            "cidr('10.0.0.0/8').containsIP(self.address)",
+            {"address": "10.1.1.1"},
+            {"address": "11.1.1.1"},
+        ),
+        (
+            "quantity(self.memory).isLessThan(quantity('2Gi'))",
+            {"memory": "2047Mi"},
+            {"memory": "2Gi"},
+        ),
+        ("type(self.port) == int ? self.port < 10 : self.port == 'a'", {"port": "a"}, {"port": 11}),
+        ("self.labels.all(k, self.labels[k] != '')", {"labels": {"a": "b"}}, {"labels": {"a": ""}}),
+        ("self.?labels[?'a'].orValue('x') == 'x'", {}, {"labels": {"a": "y"}}),
+    ],
+)
+def test_what_rules_may_say(cluster: Cluster, rule: str, good: Object, bad: Object) -> None:
+    resource = cluster.define(ruled(rule))
+    assert errors(cluster, resource, good) == []
+    assert errors(cluster, resource, bad) == [f'spec: Invalid value: "object": failed rule: {rule}']
+
+
+def test_a_rule_may_speak_of_an_old_object_that_is_not_there(cluster: Cluster) -> None:
+    rule = "oldSelf.hasValue() ? self.n >= oldSelf.value().n : self.n == 0"
+    said = "'%d is not next'.format([self.n])"
+    resource = cluster.define(ruled(rule, optionalOldSelf=True, messageExpression=said))
+    assert errors(cluster, resource, {"n": 0}) == []
+    assert errors(cluster, resource, {"n": 1}) == ['spec: Invalid value: "object": 1 is not next']
+    assert errors(cluster, resource, {"n": 2}, {"n": 1}) == []
+    assert errors(cluster, resource, {"n": 1}, {"n": 2}) == [
+        'spec: Invalid value: "object": 1 is not next'
+    ]
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        (
+            "self.n >",
+            "compilation failed: ERROR: <input>:1:9: Syntax error: mismatched input",
+        ),
+        (
+            "self.m > 1",
+            "compilation failed: ERROR: <input>:1:5: undefined field 'm'\n | self.m > 1\n",
+        ),
+        (
+            "self.n > '1'",
+            "compilation failed: ERROR: <input>:1:8: found no matching overload for '_>_' applied "
+            "to '(int, string)'\n | self.n > '1'\n | .......^",
+        ),
+        ("self.n", "cel expression must evaluate to a bool"),
+        ("x == 1", "compilation failed: ERROR: <input>:1:1: undeclared reference to 'x'"),
+    ],
+)
+def test_a_rule_that_does_not_compile_is_refused(rule: str, message: str) -> None:
+    found = validate_definition(ruled(rule))
+    assert [str(error.field) for error in found] == [
+        "spec.versions[0].schema.openAPIV3Schema.properties[spec].x-kubernetes-validations[0].rule"
+    ]
+    shown = rule.replace(">", "\\u003e")
+    assert found[0].body.startswith(
+        f'Invalid value: {{"Rule":"{shown}","Message":"","MessageExpression":"","Reason":null,'
+        f'"FieldPath":"","OptionalOldSelf":null}}: {message}'
+    )
 
 
 def test_what_was_wrong_before_is_tolerated_while_it_does_not_change(cluster: Cluster) -> None:
@@ -360,3 +472,33 @@ def test_a_component_that_runs_hears_of_definitions() -> None:
         return api.registry.at("example.com", "v1", "things") is not None
 
     assert asyncio.run(run())
+
+
+def test_a_rule_that_was_broken_before_is_tolerated_while_nothing_changes(cluster: Cluster) -> None:
+    resource = cluster.define(ruled("self.n > 0"))
+    assert errors(cluster, resource, {"n": 0}, {"n": 0}) == []
+    assert len(errors(cluster, resource, {"n": 0}, {"n": -1})) == 1
+
+
+def test_items_of_a_list_of_type_map_are_compared_with_their_former_selves(
+    cluster: Cluster,
+) -> None:
+    item = {
+        "type": "object",
+        "required": ["name"],
+        "properties": {"name": {"type": "string"}, "n": {"type": "integer"}},
+        "x-kubernetes-validations": [{"rule": "self.n >= oldSelf.n"}],
+    }
+    listed: Object = {
+        "type": "array",
+        "items": item,
+        "x-kubernetes-list-type": "map",
+        "x-kubernetes-list-map-keys": ["name"],
+    }
+    schema = {"type": "object", "properties": {"items": listed}}
+    resource = cluster.define(definition(schema))
+    before = {"items": [{"name": "a", "n": 1}, {"name": "b", "n": 5}]}
+    after = {"items": [{"name": "b", "n": 4}, {"name": "c", "n": 0}, {"name": "a", "n": 2}]}
+    assert errors(cluster, resource, after, before) == [
+        'spec.items[0]: Invalid value: "object": failed rule: self.n >= oldSelf.n'
+    ]

@@ -193,6 +193,40 @@ SLICE: dict[str, Any] = {
             ],
         ),
         (
+            {
+                "devices": [
+                    {"name": "gpu-0", "taints": [{"key": "sick", "effect": "PreferNoSchedule"}]}
+                ]
+            },
+            [
+                'spec.devices[0].taints[0].effect: Unsupported value: "PreferNoSchedule": '
+                'supported values: "NoExecute", "NoSchedule", "None"'
+            ],
+        ),
+        (
+            {
+                "devices": [
+                    {
+                        "name": "nic-0",
+                        "allowMultipleAllocations": True,
+                        "capacity": {
+                            "bandwidth": {
+                                "value": "10",
+                                "requestPolicy": {
+                                    "default": "4",
+                                    "validRange": {"min": "1", "max": "8", "step": "3"},
+                                },
+                            }
+                        },
+                    }
+                ]
+            },
+            [
+                "spec.devices[0].capacity[bandwidth].requestPolicy.validRange.step: Invalid "
+                'value: "8": value is not a multiple of a given step (3) from (1)'
+            ],
+        ),
+        (
             {"devices": [{"name": f"gpu-{n}"} for n in range(129)]},
             ["spec.devices: Too many: 129: must have at most 128 items"],
         ),

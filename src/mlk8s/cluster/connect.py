@@ -7,290 +7,154 @@ context that it found, and works in a namespace of its own.
 from __future__ import annotations
 
 import atexit
-import json
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from mlk8s.cluster import official
+from mlk8s.cluster.connection import Connection
+from mlk8s.cluster.wire import status
 from mlk8s.errors import ClusterError, ClusterUnavailable, UsageError
-from mlk8s.provenance import Kind, Provenance
+from mlk8s.provenance import Kind
 
 if TYPE_CHECKING:
-    from kubernetes import client
-
     from mlk8s.sim import Cluster
 
-Object = dict[str, Any]
-
 VARIABLE = "MLK8S_CLUSTER"
-NAMESPACE = "mlk8s-labs"
-MANAGED = {"app.kubernetes.io/managed-by": "mlk8s"}
 #: MicroK8s keeps the administrator's kubeconfig here (``microk8s config`` prints it).
 MICROK8S_CONFIG = Path("/var/snap/microk8s/current/credentials/client.config")
-PAGE = 500
-_TIMEOUT_S = 30
 
 
 @dataclass
-class Connection:
-    """A cluster that answers.
+class _Shared:
+    """An embedded cluster that this process started, and the connections to it."""
 
-    Attributes:
-        kind: simulated or live.
-        context: the kubeconfig's context.
-        version: what the server says that it is.
-        namespace: where labs work.
-        kubeconfig: the file that leads there, for kubectl; empty for a merged configuration.
-        embedded: the embedded cluster, for what only it can do (faults, clock, reasons).
-    """
-
-    kind: Kind
-    context: str
-    server: str
-    version: str
-    api: client.ApiClient
-    kubeconfig: str = ""
-    embedded: Cluster | None = None
-    namespace: str = NAMESPACE
-
-    @property
-    def provenance(self) -> Provenance:
-        """The badge of everything that this cluster says."""
-        if self.kind is Kind.SIMULATED:
-            method = "asked of the embedded cluster (mlk8s.sim), a model of Kubernetes"
-        else:
-            method = "asked of the API server of a running cluster"
-        return Provenance(self.kind, method, software={"Kubernetes": self.version})
-
-    @property
-    def core(self) -> client.CoreV1Api:
-        """Pods, nodes, namespaces, events."""
-        from kubernetes import client
-
-        return client.CoreV1Api(self.api)
-
-    @property
-    def batch(self) -> client.BatchV1Api:
-        """Jobs."""
-        from kubernetes import client
-
-        return client.BatchV1Api(self.api)
-
-    def claims(self, plural: str, namespace: str | None = None) -> Iterator[Object]:
-        """The objects of Dynamic Resource Allocation: ``resourceslices``, ``resourceclaims``.
-
-        Nothing on a server that has no ``resource.k8s.io/v1`` (before Kubernetes 1.34). Asked for
-        as custom objects: clients before version 34 have no class for them.
-        """
-        from kubernetes import client
-
-        custom = client.CustomObjectsApi(self.api)
-        group = ("resource.k8s.io", "v1")
-        try:
-            if namespace is None:
-                yield from self.pages(custom.list_cluster_custom_object, *group, plural)
-            else:
-                method = custom.list_namespaced_custom_object
-                yield from self.pages(method, *group, namespace, plural)
-        except ClusterError as error:
-            if _status(error) != 404:
-                raise
-
-    def call(self, method: Callable[..., Any], *args: Any, **options: Any) -> Any:
-        """Call a method of the official client and give the answer as plain JSON values.
-
-        The client's models differ between its versions, and version 37 refuses what it does not
-        know; JSON is the same in all.
-
-        Raises:
-            ClusterError: the server refused; the message is the server's.
-            ClusterUnavailable: nothing answers.
-        """
-        from kubernetes.client.exceptions import ApiException
-        from urllib3.exceptions import HTTPError
-
-        options.setdefault("_request_timeout", _TIMEOUT_S)
-        try:
-            response = method(*args, _preload_content=False, **options)
-        except ApiException as error:
-            raise _refused(error) from error
-        except HTTPError as error:
-            raise self._silent(error) from error
-        return json.loads(response.data)
-
-    def find(self, method: Callable[..., Any], *args: Any, **options: Any) -> Object | None:
-        """The same for one object; ``None`` when it does not exist."""
-        try:
-            found: Object = self.call(method, *args, **options)
-        except ClusterError as error:
-            if _status(error) == 404:
-                return None
-            raise
-        return found
-
-    def pages(self, method: Callable[..., Any], *args: Any, **options: Any) -> Iterator[Object]:
-        """The items of a list, page by page, so that memory does not grow with the cluster."""
-        token: str | None = None
-        while True:
-            more = {"_continue": token} if token else {}
-            page = self.call(method, *args, limit=PAGE, **more, **options)
-            yield from page["items"]
-            token = page["metadata"].get("continue")
-            if not token:
-                return
-
-    def ensure_namespace(self) -> None:
-        """Create the labs' namespace unless it is there."""
-        if self.find(self.core.read_namespace, self.namespace) is None:
-            body = {"metadata": {"name": self.namespace, "labels": MANAGED}}
-            self.call(self.core.create_namespace, body)
-
-    def remove_namespace(self) -> None:
-        """Delete the labs' namespace and all in it, if it is one that the course made."""
-        found = self.find(self.core.read_namespace, self.namespace)
-        if found is None:
-            return
-        if found["metadata"].get("labels", {}).items() >= MANAGED.items():
-            self.call(self.core.delete_namespace, self.namespace)
-        else:
-            raise ClusterError(
-                f"The namespace {self.namespace} was not made by the course, so it stays.",
-                f"remove it yourself: kubectl delete namespace {self.namespace}",
-            )
-
-    def close(self) -> None:
-        """Give the connection back; an embedded cluster started for it is stopped."""
-        self.api.close()
-        if self.embedded is not None and _embedded.pop(self.embedded.nodes, None) is not None:
-            self.embedded.stop()
-
-    def __enter__(self) -> Connection:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def _silent(self, error: Exception) -> ClusterUnavailable:
-        return ClusterUnavailable(
-            f"The API server of context {self.context!r} does not answer ({error}).",
-            "check it with `kubectl get --raw /readyz`.",
-        )
-
-    def __repr__(self) -> str:
-        where = "embedded cluster" if self.embedded else f"context {self.context!r}"
-        return f"Kubernetes {self.version}, {where}\n{self.provenance}"
-
-    def _repr_html_(self) -> str:
-        from mlk8s.provenance import Finding
-
-        where = "the embedded cluster" if self.embedded else f"context {self.context}"
-        text = f"Kubernetes {self.version}: {where}, namespace {self.namespace}."
-        return Finding(text, self.provenance)._repr_html_()
+    cluster: Cluster
+    users: set[int] = field(default_factory=set)
 
 
-_embedded: dict[str, Cluster] = {}
+_running: dict[str, _Shared] = {}
 
 
 def connect(cluster: str | None = None, *, nodes: str = "course") -> Connection:
     """The cluster that ``MLK8S_CLUSTER`` names; embedded unless it says ``live``.
 
+    The embedded cluster is started by the first call, shared by all calls with the same nodes,
+    and gone with the last connection or with this process.
+
     Args:
         cluster: ``simulated`` or ``live``; the environment variable when not given.
-        nodes: for the embedded cluster, presets or a YAML file; one cluster a process and value.
+        nodes: for the embedded cluster, presets separated by commas or a YAML file.
 
     Raises:
         UsageError: the variable has another value.
-        ClusterUnavailable: ``live``, and no kubeconfig is found or its server does not answer.
+        ClusterUnavailable: ``live``, and no kubeconfig is found or its server does not answer;
+            or the embedded cluster does not start.
     """
-    wanted = cluster or os.environ.get(VARIABLE, "simulated")
+    if cluster is not None:
+        wanted, source = cluster, f"cluster={cluster!r}"
+    else:
+        wanted = os.environ.get(VARIABLE) or "simulated"
+        source = f"{VARIABLE}={wanted!r}"
     if wanted == "simulated":
-        return attach(_running(nodes))
+        return _share(nodes)
     if wanted == "live":
         return _live()
     raise UsageError(
-        f"{VARIABLE}={wanted!r} names no cluster.",
-        "set it to simulated (the default) or to live.",
+        f"{source} names no cluster.",
+        "set it to simulated (the default: the embedded cluster) or to live (your kubeconfig's).",
     )
 
 
 def attach(embedded: Cluster) -> Connection:
-    """A connection to an embedded cluster that runs already."""
+    """A connection to an embedded cluster that runs already; closing it leaves it running."""
     return _open(str(embedded.kubeconfig), embedded)
 
 
-def _running(nodes: str) -> Cluster:
+def _share(nodes: str) -> Connection:
     from mlk8s.sim import Cluster
-    from mlk8s.sim import ClusterError as NotStarted
+    from mlk8s.sim import ClusterError as Broken
 
-    if nodes not in _embedded:
+    shared = _running.get(nodes)
+    if shared is not None:
         try:
-            _embedded[nodes] = Cluster(nodes)
-        except NotStarted as error:
+            shared.cluster.status()
+        except Broken:
+            # Somebody ended it; what is left of it goes too.
+            _stop(nodes)
+            shared = None
+    if shared is None:
+        try:
+            # A seed, so that the names in a notebook's outputs are the same in every run.
+            shared = _running[nodes] = _Shared(Cluster(nodes, seed=0))
+        except Broken as error:
             raise ClusterUnavailable(
-                f"The embedded cluster did not start: {error}", "correct `nodes`, or run doctor."
+                f"The embedded cluster did not start: {str(error).rstrip('.')}.",
+                "correct nodes=…; the presets are listed by: mlk8s cluster presets.",
             ) from error
-        atexit.register(_embedded[nodes].stop)
-    return _embedded[nodes]
+    connection = attach(shared.cluster)
+    shared.users.add(id(connection))
+    owner = shared
+
+    def release() -> None:
+        owner.users.discard(id(connection))
+        if not owner.users and _running.get(nodes) is owner:
+            _stop(nodes)
+
+    connection.on_close = release
+    return connection
+
+
+def _stop(nodes: str) -> None:
+    shared = _running.pop(nodes, None)
+    if shared is not None:
+        shared.cluster.stop()
+
+
+@atexit.register
+def _stop_all() -> None:
+    for nodes in list(_running):
+        _stop(nodes)
 
 
 def _live() -> Connection:
     path = os.environ.get("KUBECONFIG", "")
-    if not path and not (Path.home() / ".kube/config").is_file() and MICROK8S_CONFIG.is_file():
-        path = str(MICROK8S_CONFIG)
+    home = Path.home() / ".kube/config"
+    if not path:
+        path = str(MICROK8S_CONFIG if MICROK8S_CONFIG.is_file() and not home.is_file() else home)
     return _open(path, None)
 
 
 def _open(path: str, embedded: Cluster | None) -> Connection:
+    import yaml
+
+    official.load()
     from kubernetes import client, config
-    from kubernetes.client.exceptions import ApiException
-    from urllib3.exceptions import HTTPError
 
     configuration = client.Configuration()
     try:
-        _, active = config.list_kube_config_contexts(path or None)
-        config.load_kube_config(path or None, client_configuration=configuration)
-    except (config.ConfigException, OSError) as error:
+        _, active = config.list_kube_config_contexts(path)
+        config.load_kube_config(path, client_configuration=configuration)
+        # One answer, good or bad, and soon: the helpers say what to do next.
+        configuration.retries = 0
+        api = client.ApiClient(configuration)
+    except (config.ConfigException, OSError, yaml.YAMLError, ValueError, TypeError) as error:
         raise ClusterUnavailable(
-            f"{VARIABLE}=live, and no usable kubeconfig was found ({error}).",
-            "on a MicroK8s machine run `microk8s config > ~/.kube/config`, or set KUBECONFIG.",
+            f"No usable kubeconfig was found in {path} ({str(error).rstrip('.')}).",
+            f"set KUBECONFIG to one; on a MicroK8s machine: microk8s config > {path}."
+            if embedded is None
+            else "end the embedded cluster and start a new one.",
         ) from error
-    # One answer, good or bad, and soon: the helpers say what to do next.
-    configuration.retries = 0
-    api = client.ApiClient(configuration)
-    kind = Kind.SIMULATED if embedded else Kind.LIVE
-    found = Connection(kind, active["name"], configuration.host, "", api, path, embedded)
+    kind = Kind.SIMULATED if embedded is not None else Kind.LIVE
+    name, server = active["name"], configuration.host
+    found = Connection(kind, name, server, "", api, path, embedded)
     try:
-        found.version = found.call(client.VersionApi(api).get_code)["gitVersion"]
-    except (ApiException, HTTPError) as error:
-        raise found._silent(error) from error
+        found.version = found.request("GET", "/version")["gitVersion"]
+    except ClusterError as error:
+        raise ClusterUnavailable(
+            f"The API server {server} of context {name!r} turned the credentials of {path} down "
+            f"({status(error)}).",
+            error.next_step,
+        ) from error
     return found
-
-
-def _refused(error: Any) -> ClusterError:
-    try:
-        message = json.loads(error.body)["message"]
-    except (ValueError, TypeError, KeyError):
-        message = f"{error.status} {error.reason}"
-    steps = {
-        401: "the kubeconfig's credentials are not valid any more; fetch it anew.",
-        403: "the message says which rule or quota refused; change the request or the rule.",
-        404: "check the name and the namespace with kubectl get.",
-        409: "read the object again, then repeat the change.",
-        422: "correct the field that the message names.",
-    }
-    refused = ClusterError(message, steps.get(error.status, "see the API server's log."))
-    refused.__cause__ = error
-    return refused
-
-
-def _status(error: ClusterError) -> int:
-    status: int = getattr(error.__cause__, "status", 0)
-    return status

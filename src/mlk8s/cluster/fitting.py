@@ -1,23 +1,25 @@
 """Whether one pod fits on one node, and what stands in the way, in words: pure arithmetic.
 
 Not a scheduler: it knows readiness, cordons, taints, node selectors and affinity, and resources,
-which is what nearly all waiting GPU pods wait for. What it does not know (spreading, affinity to
-other pods, volumes, host ports) the scheduler's message still says.
+which is what nearly all waiting GPU pods wait for. Each answer also says which reason the scheduler
+would give, so that :mod:`mlk8s.cluster.why` sees when this is not the whole truth.
 """
 
 from __future__ import annotations
 
+from collections.abc import Set
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 
-from mlk8s.cluster import requests
+from mlk8s.cluster import messages, requests
+from mlk8s.cluster.selectors import labels_differ
 
 Object = dict[str, Any]
 
 
-class Reason(StrEnum):
+class Outcome(StrEnum):
     """What one node means for a pod."""
 
     FITS = "fits"
@@ -33,18 +35,46 @@ class NodeState:
     requested: dict[str, Decimal] = field(default_factory=dict)
     holders: dict[str, list[tuple[str, bool]]] = field(default_factory=dict)
 
+    @property
+    def name(self) -> str:
+        """The node's."""
+        return str(self.node["metadata"]["name"])
+
     def add(self, pod: Object) -> None:
-        """Count a pod that runs here."""
+        """Count a pod that runs here, or that the scheduler keeps this place for."""
         asked = requests.effective(pod)
         requests.add(self.requested, {**asked, "pods": Decimal(1)})
-        owners = pod["metadata"].get("ownerReferences") or ()
-        ends = pod["spec"].get("restartPolicy") != "Always" or any(
-            owner["kind"] == "Job" for owner in owners
-        )
-        name = f"{pod['metadata']['namespace']}/{pod['metadata']['name']}"
+        ends = pod["spec"].get("restartPolicy") != "Always"
         for resource, count in asked.items():
             if count:
-                self.holders.setdefault(resource, []).append((name, ends))
+                self.holders.setdefault(resource, []).append((requests.name(pod), ends))
+
+
+@dataclass(frozen=True)
+class Lack:
+    """A resource that a node has and that is taken.
+
+    Attributes:
+        asked, free, there: in base units; ``free`` is below zero where devices were lost.
+        broken: devices that the node has and cannot give.
+        holders: the pods that hold it.
+        ends: whether all of them end by themselves.
+    """
+
+    resource: str
+    asked: Decimal
+    free: Decimal
+    there: Decimal
+    broken: Decimal
+    holders: tuple[str, ...]
+    ends: bool
+
+    @property
+    def text(self) -> str:
+        """``0 of 1 nvidia.com/gpu free``."""
+        free = requests.amount(max(self.free, Decimal(0)), self.resource)
+        there = requests.amount(self.there, self.resource)
+        return f"{free} of {there} {self.resource} free{_unhealthy(self.broken)}"
 
 
 @dataclass(frozen=True)
@@ -53,121 +83,194 @@ class Fit:
 
     Attributes:
         because: each thing that stands in the way.
-        lacking: the resources that are taken (``busy``).
-        holders: pods that hold them.
-        holders_wait: whether all of those end by themselves.
-        next_step: what would mend the first reason.
+        lacks: what is taken (``busy``).
+        says: the reasons that the scheduler would give for this node.
+        next_step: what would mend it.
+        offers: how near its devices come: 3 as many of each as the pod asks for, 2 some, 1 others
+            of the same vendor, 0 none.
     """
 
     name: str
-    outcome: Reason
+    outcome: Outcome
     because: tuple[str, ...] = ()
-    lacking: tuple[str, ...] = ()
-    holders: tuple[str, ...] = ()
-    holders_wait: bool = True
+    lacks: tuple[Lack, ...] = ()
+    says: tuple[str, ...] = ()
     next_step: str = ""
+    offers: int = 3
 
 
-def fit(pod: Object, state: NodeState) -> Fit:
-    """Compare a pod with a node."""
+def fit(pod: Object, state: NodeState, claimed: Set[str] = frozenset()) -> Fit:
+    """Compare a pod with a node.
+
+    Args:
+        pod: the pod.
+        state: the node.
+        claimed: resources that a DRA driver serves where no device plugin does.
+    """
     node = state.node
-    name = node["metadata"]["name"]
+    status = node.get("status") or {}
+    allocatable = requests.quantities(status.get("allocatable") or {})
+    capacity = requests.quantities(status.get("capacity") or {})
+    asked = {**requests.effective(pod), "pods": Decimal(1)}
+    # In the order of the scheduler's filters: it stops at the first that says no.
+    stages: list[tuple[str, list[tuple[str, str]]]] = [
+        (messages.UNSCHEDULABLE, _cordon(pod, node)),
+        (messages.UNTOLERATED, _taints(pod, node)),
+        (messages.AFFINITY, labels_differ(pod, node)),
+    ]
     never: list[tuple[str, str]] = []
-    never += _closed(pod, node)
-    never += _labels(pod, node)
-    asked = requests.effective(pod)
-    asked["pods"] = Decimal(1)
-    allocatable = requests.quantities((node.get("status") or {}).get("allocatable") or {})
-    busy: list[str] = []
+    lacks: list[Lack] = []
+    short: list[str] = []
     for resource, wanted in sorted(asked.items()):
-        if not wanted:
-            continue
         there = allocatable.get(resource, Decimal(0))
+        if not wanted or (resource in claimed and not there):
+            continue
+        broken = max(capacity.get(resource, Decimal(0)) - there, Decimal(0))
+        broken = broken if requests.is_device(resource) else Decimal(0)
+        free = there - state.requested.get(resource, Decimal(0))
         if wanted > there:
-            never.append(_too_little(resource, wanted, there, allocatable))
-        elif wanted > there - state.requested.get(resource, 0):
-            busy.append(resource)
-    if never:
-        return Fit(name, Reason.NEVER, tuple(t for t, _ in never), next_step=never[0][1])
-    if busy:
-        holders = [holder for resource in busy for holder in state.holders.get(resource, ())]
-        texts = tuple(
-            f"{requests.amount(asked[r], r)} {r} asked, "
-            f"{requests.amount(allocatable[r] - state.requested[r], r)} of "
-            f"{requests.amount(allocatable[r], r)} free"
-            for r in busy
-        )
-        return Fit(
-            name,
-            Reason.BUSY,
-            texts,
-            tuple(busy),
-            tuple(dict.fromkeys(name for name, _ in holders)),
-            all(ends for _, ends in holders),
-        )
-    return Fit(name, Reason.FITS)
+            never.append(_too_little(resource, wanted, there, broken, allocatable, state))
+        elif wanted > free:
+            held = state.holders.get(resource, [])
+            names = tuple(dict.fromkeys(name for name, _ in held))
+            ends = all(ends for _, ends in held)
+            lacks.append(Lack(resource, wanted, free, there, broken, names, ends))
+        if wanted > free:
+            short.append(_says(resource))
+    before = [(reason, found) for reason, found in stages if found]
+    says = (before[0][0],) if before else tuple(short)
+    against = [each for _, found in before for each in found] + never
+    wanted_devices = [name for name, count in asked.items() if count and requests.is_device(name)]
+    enough = all(allocatable.get(name, 0) >= asked[name] for name in wanted_devices)
+    domains = {name.partition("/")[0] for name in wanted_devices}
+    some = any(allocatable.get(name) for name in wanted_devices)
+    other = any(count and name.partition("/")[0] in domains for name, count in allocatable.items())
+    offers = 3 if enough else 2 if some else int(other)
+    if against:
+        texts = tuple(text for text, _ in against)
+        return Fit(state.name, Outcome.NEVER, texts, (), says, against[0][1], offers)
+    if lacks:
+        texts = tuple(lack.text for lack in lacks)
+        return Fit(state.name, Outcome.BUSY, texts, tuple(lacks), says)
+    return Fit(state.name, Outcome.FITS)
+
+
+def _says(resource: str) -> str:
+    return messages.TOO_MANY_PODS if resource == "pods" else messages.insufficient(resource)
+
+
+def _unhealthy(broken: Decimal) -> str:
+    return f" ({int(broken)} more {'is' if broken == 1 else 'are'} unhealthy)" if broken else ""
 
 
 def _too_little(
-    resource: str, wanted: Decimal, there: Decimal, allocatable: dict[str, Decimal]
+    resource: str,
+    wanted: Decimal,
+    there: Decimal,
+    broken: Decimal,
+    allocatable: dict[str, Decimal],
+    state: NodeState,
 ) -> tuple[str, str]:
+    if broken and wanted <= there + broken:
+        return _broken(resource, there, broken, state.name)
     if there:
+        amount = requests.amount(there, resource)
+        free_devices = "".join(
+            f"; {requests.amount(free, name)} {name} {'is' if free == 1 else 'are'} free"
+            for name, count in sorted(allocatable.items())
+            if requests.is_device(name)
+            and not requests.is_device(resource)
+            and (free := count - state.requested.get(name, 0)) > 0
+        )
         return (
-            f"it has {requests.amount(there, resource)} {resource} in all, and the pod asks for "
-            f"{requests.amount(wanted, resource)}",
-            f"ask for at most {requests.amount(there, resource)}, or split the work over pods.",
+            f"it has {amount} {resource} in all{_unhealthy(broken)}, and the pod asks for "
+            f"{requests.amount(wanted, resource)}{free_devices}",
+            f"ask for at most {amount} {resource}, or split the work over several pods."
+            if requests.is_device(resource)
+            else f"ask for less {resource}: the pods of a node share {amount}.",
         )
     # The same GPUs under another name: shared, or cut into MIG devices.
     domain = resource.partition("/")[0]
     others = sorted(
-        other
+        (other, count)
         for other, count in allocatable.items()
         if other != resource and other.startswith(f"{domain}/") and count
     )
     if requests.is_device(resource) and others:
-        listed = ", ".join(f"{requests.amount(allocatable[o], o)} {o}" for o in others)
-        return (
-            f"it offers no {resource}; its GPUs go by other names: {listed}",
-            f"ask for one of the names that a node offers: {', '.join(others)}.",
-        )
+        listed = ", ".join(f"{requests.amount(count, other)} {other}" for other, count in others)
+        names = " or ".join(other for other, _ in others)
+        step = f"ask for {names}"
+        if ".mig-" in resource or "/mig-" in resource:
+            step += ", or have the GPU cut anew (the node's label nvidia.com/mig.config)"
+        return f"it offers no {resource}, but its GPUs by other names ({listed})", f"{step}."
     if requests.is_device(resource):
         return (
             f"it offers no {resource}",
-            "use a node that does; if this one has the GPU, check its device plugin's pod.",
+            "add a node that offers it; a node with the GPU offers it once its device plugin runs: "
+            "kubectl get pods -A -o wide.",
         )
     return f"it offers no {resource}", f"take {resource} out of the request."
 
 
-def _closed(pod: Object, node: Object) -> list[tuple[str, str]]:
+def _broken(resource: str, there: Decimal, broken: Decimal, node: str) -> tuple[str, str]:
+    total = int(there + broken)
+    if there:
+        return (
+            f"it has {total} {resource}, of which {int(broken)} "
+            f"{'is' if broken == 1 else 'are'} unhealthy, so it can give {int(there)}",
+            f"look for Xid errors in the kernel log of {node}, drain it, reset or replace the GPU, "
+            "and restart its device plugin.",
+        )
+    return (
+        f"it has {total} {resource} and can give none of them now",
+        f"see whether the device plugin's pod runs on {node} (kubectl get pods -A --field-selector "
+        f"spec.nodeName={node}), then look for Xid errors in its kernel log.",
+    )
+
+
+def _cordon(pod: Object, node: Object) -> list[tuple[str, str]]:
+    taint = {"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"}
     spec = node.get("spec") or {}
+    if not spec.get("unschedulable") or _tolerated(taint, pod):
+        return []
     name = node["metadata"]["name"]
-    found = []
-    tolerations = pod["spec"].get("tolerations") or []
-    if spec.get("unschedulable") and not _tolerated(
-        {"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"}, tolerations
-    ):
-        found.append(("it is cordoned", f"uncordon it: kubectl uncordon {name}."))
-    for taint in spec.get("taints") or ():
-        if taint["effect"] == "PreferNoSchedule" or _tolerated(taint, tolerations):
+    return [("it is cordoned", f"uncordon it: kubectl uncordon {name}.")]
+
+
+# https://kubernetes.io/docs/reference/labels-annotations-taints/
+_TROUBLE = {
+    "not-ready": "it is not ready",
+    "unreachable": "it has stopped reporting",
+    "memory-pressure": "it is short of memory",
+    "disk-pressure": "it is short of disk space",
+    "pid-pressure": "it runs too many processes",
+    "network-unavailable": "it has no network yet",
+    "out-of-service": "it was taken out of service",
+}
+
+
+def _taints(pod: Object, node: Object) -> list[tuple[str, str]]:
+    name = node["metadata"]["name"]
+    found: dict[str, str] = {}
+    for taint in (node.get("spec") or {}).get("taints") or ():
+        key, effect = taint["key"], taint["effect"]
+        if effect == "PreferNoSchedule" or _tolerated(taint, pod):
             continue
-        if taint["key"] == "node.kubernetes.io/unschedulable":
+        trouble = key.removeprefix("node.kubernetes.io/")
+        if trouble == "unschedulable":
+            continue
+        if trouble in _TROUBLE and trouble != key:
+            found[_TROUBLE[trouble]] = f"see what is wrong with it: kubectl describe node {name}."
             continue
         value = f"={taint['value']}" if taint.get("value") else ""
-        text = f"the pod does not tolerate its taint {taint['key']}{value}:{taint['effect']}"
-        if taint["key"].startswith("node.kubernetes.io/"):
-            step = f"see what is wrong with the node: kubectl describe node {name}."
-        else:
-            step = (
-                "add the toleration {key: "
-                f"{taint['key']}, operator: Exists, effect: {taint['effect']}"
-                "} to the pod."
-            )
-        found.append((text, step))
-    return found
+        found[f"it has the taint {key}{value}:{effect}, which the pod does not tolerate"] = (
+            f"add the toleration {{key: {key}, operator: Exists, effect: {effect}}} to the pod."
+        )
+    return list(found.items())
 
 
-def _tolerated(taint: Object, tolerations: list[Object]) -> bool:
-    for toleration in tolerations:
+def _tolerated(taint: Object, pod: Object) -> bool:
+    for toleration in pod["spec"].get("tolerations") or ():
         if toleration.get("effect") not in (None, "", taint["effect"]):
             continue
         key, operator = toleration.get("key", ""), toleration.get("operator") or "Equal"
@@ -178,54 +281,3 @@ def _tolerated(taint: Object, tolerations: list[Object]) -> bool:
         ):
             return True
     return False
-
-
-def _labels(pod: Object, node: Object) -> list[tuple[str, str]]:
-    marks = node["metadata"].get("labels") or {}
-    found = []
-    for key, value in (pod["spec"].get("nodeSelector") or {}).items():
-        if marks.get(key) != value:
-            found.append(_mismatch(key, f"{value!r}", marks))
-    affinity = (pod["spec"].get("affinity") or {}).get("nodeAffinity") or {}
-    required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution") or {}
-    terms = required.get("nodeSelectorTerms") or []
-    if terms and not any(_meets(term, node) for term in terms):
-        for expression in terms[0].get("matchExpressions") or ():
-            if not _matches(expression, marks):
-                wanted = f"{expression['operator']} {expression.get('values') or ''}".strip()
-                found.append(_mismatch(expression["key"], wanted, marks))
-    return found
-
-
-def _mismatch(key: str, wanted: str, marks: dict[str, str]) -> tuple[str, str]:
-    has = f"its label {key} is {marks[key]!r}" if key in marks else f"it has no label {key}"
-    return (
-        f"the pod wants {key} {wanted}, and {has}",
-        f"select a value that a node has: kubectl get nodes -L {key}.",
-    )
-
-
-def _meets(term: Object, node: Object) -> bool:
-    marks = node["metadata"].get("labels") or {}
-    fields = {"metadata.name": node["metadata"]["name"]}
-    return all(_matches(e, marks) for e in term.get("matchExpressions") or ()) and all(
-        _matches(e, fields) for e in term.get("matchFields") or ()
-    )
-
-
-def _matches(expression: Object, marks: dict[str, str]) -> bool:
-    key, values = expression["key"], expression.get("values") or []
-    has = marks.get(key)
-    match expression["operator"]:
-        case "In":
-            return has in values
-        case "NotIn":
-            return has not in values
-        case "Exists":
-            return has is not None
-        case "DoesNotExist":
-            return has is None
-        case operator:
-            if has is None or not has.lstrip("-").isdigit():
-                return False
-            return int(has) > int(values[0]) if operator == "Gt" else int(has) < int(values[0])

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from mlk8s.cluster.connect import MANAGED
+from mlk8s.cluster.connection import MANAGED
 from mlk8s.errors import UsageError
 
 #: What an administrator taints GPU nodes with, by NVIDIA's convention; harmless where none is.
@@ -92,7 +93,7 @@ def gpu_pod(
     *,
     gpus: int = 1,
     resource: str = "nvidia.com/gpu",
-    claim_template: str | None = None,
+    claim_template: str | Manifest | None = None,
     product: str | None = None,
     node_selector: Mapping[str, str] | None = None,
     cpu: str | None = None,
@@ -111,7 +112,8 @@ def gpu_pod(
         command: what it runs; the image's own entry point when empty.
         gpus: how many of ``resource``; 0 asks for none.
         resource: ``nvidia.com/gpu``, ``nvidia.com/gpu.shared``, ``nvidia.com/mig-1g.10gb``, …
-        claim_template: a ResourceClaimTemplate to take the device from, instead of ``resource``.
+        claim_template: a ResourceClaimTemplate, or its name, to take the device from (DRA), instead
+            of ``gpus`` of ``resource``.
         product: value of the node label ``nvidia.com/gpu.product``.
         node_selector: more labels that the node must have.
         cpu: request and limit, such as ``500m``.
@@ -124,10 +126,20 @@ def gpu_pod(
         deadline_s: the longest time the pod may run, seconds.
 
     Raises:
-        UsageError: fewer than 0 GPUs.
+        UsageError: an argument has a value that Kubernetes would refuse.
     """
-    if gpus < 0:
-        raise UsageError(f"A pod cannot ask for {gpus} GPUs.", "give 0 or more.")
+    _check_name(name)
+    _check_count("gpus", gpus, 0)
+    if gpus and "/" not in resource:
+        raise UsageError(
+            f"{resource!r} is not the name of a device resource.",
+            "give it with its vendor, such as nvidia.com/gpu.",
+        )
+    if isinstance(command, str):
+        raise UsageError(
+            "The command is one string.",
+            f'give a list of words, such as ["sh", "-c", {command!r}].',
+        )
     limits: dict[str, Any] = {}
     if cpu:
         limits["cpu"] = cpu
@@ -135,7 +147,7 @@ def gpu_pod(
         limits["memory"] = memory
     if gpus and claim_template is None:
         # A request is not written: for an extended resource it always equals the limit.
-        limits[resource] = gpus
+        limits[resource] = str(gpus)
     container: dict[str, Any] = {"name": "main", "image": image}
     if command:
         container["command"] = list(command)
@@ -161,7 +173,8 @@ def gpu_pod(
     if tolerate_gpu_taint and (gpus or claim_template):
         spec["tolerations"] = [GPU_TOLERATION]
     if claim_template is not None:
-        spec["resourceClaims"] = [{"name": "gpu", "resourceClaimTemplateName": claim_template}]
+        template = claim_template if isinstance(claim_template, str) else claim_template.name
+        spec["resourceClaims"] = [{"name": "gpu", "resourceClaimTemplateName": template}]
     spec["containers"] = [container]
     return Manifest(
         {
@@ -197,7 +210,14 @@ def gpu_job(
         deadline_s: the longest time the Job may take, seconds.
         keep_s: seconds after which the finished Job is removed.
         **pod: the other arguments of :func:`gpu_pod`.
+
+    Raises:
+        UsageError: an argument has a value that Kubernetes would refuse.
     """
+    _check_count("completions", completions, 1)
+    _check_count("retries", retries, 0)
+    if parallelism is not None:
+        _check_count("parallelism", parallelism, 1)
     template = gpu_pod(name, image, command, **pod)
     spec: dict[str, Any] = {
         "completions": completions,
@@ -217,3 +237,59 @@ def gpu_job(
             "spec": spec,
         }
     )
+
+
+def gpu_claim_template(
+    name: str,
+    device_class: str = "gpu.nvidia.com",
+    selectors: Sequence[str] = (),
+    count: int = 1,
+) -> Manifest:
+    """A ResourceClaimTemplate: each pod that names it gets a claim of its own (DRA).
+
+    Args:
+        name: of the template.
+        device_class: a DeviceClass; NVIDIA's driver brings ``gpu.nvidia.com``, ``mig.nvidia.com``.
+        selectors: CEL expressions that each device has to meet, such as
+            ``device.attributes["gpu.nvidia.com"].productName.contains("H100")``.
+        count: how many devices.
+
+    Raises:
+        UsageError: an argument has a value that Kubernetes would refuse.
+    """
+    _check_name(name)
+    _check_count("count", count, 1)
+    if isinstance(selectors, str):
+        raise UsageError("The selectors are one string.", "give a list of CEL expressions.")
+    exactly: dict[str, Any] = {"deviceClassName": device_class}
+    if selectors:
+        exactly["selectors"] = [{"cel": {"expression": each}} for each in selectors]
+    exactly |= {"allocationMode": "ExactCount", "count": count}
+    return Manifest(
+        {
+            "apiVersion": "resource.k8s.io/v1",
+            "kind": "ResourceClaimTemplate",
+            "metadata": {"name": name, "labels": dict(MANAGED)},
+            "spec": {"spec": {"devices": {"requests": [{"name": "gpu", "exactly": exactly}]}}},
+        }
+    )
+
+
+def _check_name(name: str) -> None:
+    # RFC 1123, as k8s.io/apimachinery's validation has it; a label value of 63 characters is made
+    # from the name of a Job.
+    if not re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", name):
+        raise UsageError(
+            f"{name!r} cannot be the name of an object.",
+            "use up to 63 lower case letters, digits and hyphens; no hyphen at the ends.",
+        )
+
+
+def _check_count(what: str, count: int, least: int) -> None:
+    if isinstance(count, bool) or not isinstance(count, int) or count < least:
+        hint = (
+            "; for a part of a GPU ask for a share or a MIG device through resource"
+            if what == "gpus"
+            else ""
+        )
+        raise UsageError(f"{what} is {count!r}.", f"give a whole number of {least} or more{hint}.")

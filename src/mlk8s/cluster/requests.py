@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
-from kubernetes.utils.quantity import parse_quantity
+from mlk8s.cluster import official
 
 Object = dict[str, Any]
 
@@ -37,6 +38,8 @@ def effective(pod: Object) -> dict[str, Decimal]:
     add(main, sidecars)
     for name, value in start.items():
         main[name] = max(main.get(name, value), value)
+    # What is asked for the pod as a whole covers its containers (cpu, memory, huge pages).
+    main.update(_requests(spec))
     add(main, quantities(spec.get("overhead") or {}))
     return main
 
@@ -55,7 +58,17 @@ def _requests(container: Object) -> dict[str, Decimal]:
 
 def quantities(texts: Mapping[str, Any]) -> dict[str, Decimal]:
     """Quantities as numbers (:class:`decimal.Decimal`)."""
-    return {name: parse_quantity(text) for name, text in texts.items()}
+    return {name: _quantity(text) for name, text in texts.items()}
+
+
+@lru_cache(maxsize=4096)
+def _quantity(text: str) -> Decimal:
+    # Here, because importing the client takes seconds; kept, because pods write the same few.
+    official.load()
+    from kubernetes.utils.quantity import parse_quantity
+
+    number: Decimal = parse_quantity(text)
+    return number
 
 
 def is_device(resource: str) -> bool:
@@ -67,6 +80,12 @@ def is_device(resource: str) -> bool:
 def holds(pod: Object) -> bool:
     """Whether a pod occupies what it asked for: bound to a node and not finished."""
     return bool(pod["spec"].get("nodeName")) and pod["status"].get("phase") not in _FINISHED
+
+
+def name(pod: Object) -> str:
+    """``namespace/name``."""
+    metadata = pod["metadata"]
+    return f"{metadata['namespace']}/{metadata['name']}"
 
 
 def amount(value: Decimal | int, resource: str) -> str:

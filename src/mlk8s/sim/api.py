@@ -350,7 +350,7 @@ class Api:
                 if part not in ("status", "metadata", "apiVersion", "kind"):
                     _keep(part, old, new)
             if resource.custom:
-                kept = copy.deepcopy(old["metadata"])
+                kept = dict(old["metadata"])
                 if "managedFields" in new["metadata"]:
                     kept["managedFields"] = new["metadata"]["managedFields"]
                 new["metadata"] = kept
@@ -512,7 +512,8 @@ class Api:
 
 def _keep(part: str, old: Object, new: Object) -> None:
     if part in old:
-        new[part] = copy.deepcopy(old[part])
+        # Shared: both belong to this request, and what is kept is not changed any more.
+        new[part] = old[part]
     else:
         new.pop(part, None)
 
@@ -561,5 +562,6 @@ def _grace(resource: Resource, obj: Object, options: DeleteOptions) -> int:
     if obj.get("status", {}).get("phase") in ("Succeeded", "Failed"):
         return 0
     if options.grace_period is not None:
-        return max(options.grace_period, 0)
+        # "Negative values are treated as one second" (rest.BeforeDelete).
+        return options.grace_period if options.grace_period >= 0 else 1
     return int(obj["spec"].get("terminationGracePeriodSeconds", 30))

@@ -6,12 +6,34 @@ from typing import Any
 
 from aiohttp import web
 
-from mlk8s.sim import selectors, subresources, wire
+from mlk8s.sim import bodies, decoding, options, selectors, subresources, wire
 from mlk8s.sim.api import Request
+from mlk8s.sim.clock import stamp
 from mlk8s.sim.kubelet import stream, usage
 from mlk8s.sim.objects import Target
 from mlk8s.sim.simulator import Simulator
-from mlk8s.sim.status import Object, bad_request, no_such_path, not_allowed, not_found
+from mlk8s.sim.status import (
+    Object,
+    StatusError,
+    invalid,
+    no_such_path,
+    not_allowed,
+    not_found,
+    unprocessable,
+)
+from mlk8s.sim.tokens import Tokens
+
+# What the bodies of subresources are read as.
+_BODIES = {
+    "binding": "io.k8s.api.core.v1.Binding",
+    "eviction": "io.k8s.api.policy.v1.Eviction",
+    "finalize": "io.k8s.api.core.v1.Namespace",
+    "scale": "io.k8s.api.autoscaling.v1.Scale",
+    "token": "io.k8s.api.authentication.v1.TokenRequest",
+}
+_AUDIENCES = ["https://kubernetes.default.svc.cluster.local"]
+_TOKEN_LASTS_S = 3600
+_SHORTEST_TOKEN_S = 600
 
 
 class Below:
@@ -19,10 +41,12 @@ class Below:
 
     Args:
         simulator: the cluster behind it.
+        tokens: where tokens of service accounts are issued.
     """
 
-    def __init__(self, simulator: Simulator) -> None:
+    def __init__(self, simulator: Simulator, tokens: Tokens) -> None:
         self.simulator = simulator
+        self.tokens = tokens
 
     def _answer(self, request: web.Request, value: Any, *rest: Any) -> web.Response:
         return wire.respond(self.simulator.api, request, value, *rest)
@@ -32,7 +56,10 @@ class Below:
     ) -> web.StreamResponse:
         """Answer for one subresource; its object is looked up where it has to exist."""
         api, namespace = self.simulator.api, target.namespace or ""
-        asked = wire.asked(request)
+        agent = request.headers.get("User-Agent", "unknown")
+        asked = options.of_write(request.method, request.query, agent)
+        if known := _BODIES.get(target.below):
+            body = decoding.read(known, body)
         match target.below, request.method:
             case "scale", _:
                 return await self._scale(request, target, body, asked)
@@ -49,20 +76,57 @@ class Below:
             case (("exec" | "attach"), _):
                 kubelet = self.simulator.kubelet
                 return await stream.exec_stream(request, kubelet, namespace, target.name)
+            case "portforward", _:
+                raise self._no_network(request, namespace, target.name)
+            case "token", "POST":
+                return self._answer(request, self._token(target, body), 201)
             case "finalize", "PUT":
-                name = target.name
-                finalizers = (body.get("spec") or {}).get("finalizers") or []
-                space = api.get("namespaces", "", name)
-                space["spec"] = {"finalizers": finalizers} if finalizers else {}
-                if not finalizers and "deletionTimestamp" in space["metadata"]:
-                    api.store.write("namespaces", space)
-                    return wire.respond(
-                        self.simulator.api, request, api.store.remove("namespaces", "", name)
-                    )
-                return wire.respond(
-                    self.simulator.api, request, api.store.write("namespaces", space)
-                )
+                return self._answer(request, self._finalize(target.name, body), 200)
         raise not_allowed()
+
+    def _no_network(self, request: web.Request, namespace: str, name: str) -> StatusError:
+        self.simulator.api.get("pods", namespace, name)
+        return StatusError(
+            501,
+            "NotImplemented",
+            f"pod {name}: this cluster is simulated and has no pod network to forward to; a pod "
+            "that runs as a process listens on this machine's own ports",
+        )
+
+    def _token(self, target: Target, body: Object) -> Object:
+        api, namespace = self.simulator.api, target.namespace or ""
+        account = api.get("serviceaccounts", namespace, target.name)
+        spec = body.get("spec") or {}
+        lasts = spec.get("expirationSeconds") or _TOKEN_LASTS_S
+        if lasts < _SHORTEST_TOKEN_S:
+            why = "may not specify a duration less than 10 minutes"
+            error = invalid("spec.expirationSeconds", lasts, why)
+            raise unprocessable("TokenRequest", "authentication.k8s.io", "", [error])
+        now = api.clock.now()
+        return {
+            "kind": "TokenRequest",
+            "apiVersion": "authentication.k8s.io/v1",
+            "metadata": {
+                "name": account["metadata"]["name"],
+                "namespace": namespace,
+                "creationTimestamp": stamp(now),
+            },
+            "spec": {"audiences": _AUDIENCES, **spec, "expirationSeconds": lasts},
+            "status": {
+                "token": self.tokens.issue(namespace, target.name, now + lasts),
+                "expirationTimestamp": stamp(now + lasts),
+            },
+        }
+
+    def _finalize(self, name: str, body: Object) -> Object:
+        store = self.simulator.api.store
+        space = self.simulator.api.get("namespaces", "", name)
+        finalizers = (body.get("spec") or {}).get("finalizers") or []
+        space["spec"] = {"finalizers": finalizers} if finalizers else {}
+        space = store.write("namespaces", space)
+        if not finalizers and "deletionTimestamp" in space["metadata"]:
+            return store.remove("namespaces", "", name)
+        return space
 
     async def _scale(
         self, request: web.Request, target: Target, body: Object, asked: Request
@@ -75,8 +139,11 @@ class Below:
         if request.method == "GET":
             return self._answer(request, scale)
         if request.method == "PATCH":
-            kind = wire.PATCHES.get(request.content_type, "merge")
-            body = subresources.patched_scale(scale, await wire.parsed(request), kind)
+            kind = bodies.PATCHES.get(request.content_type)
+            if kind is None:
+                raise bodies.unknown_format(tuple(bodies.PATCHES))
+            patch = await bodies.patch(request)
+            body = decoding.read(_BODIES["scale"], subresources.patched_scale(scale, patch, kind))
         elif request.method != "PUT":
             raise not_allowed()
         return wire.respond(
@@ -85,38 +152,31 @@ class Below:
 
     async def _log(self, request: web.Request, target: Target) -> web.StreamResponse:
         query = request.query
-
-        def number(name: str) -> int | None:
-            try:
-                return int(query[name]) if query.get(name) else None
-            except ValueError:
-                raise bad_request(f'invalid {name} "{query[name]}"') from None
-
         chunks = self.simulator.kubelet.logs(
             target.namespace or "",
             target.name,
             query.get("container", ""),
-            follow=wire.flag(request, "follow"),
-            tail=number("tailLines"),
-            since_seconds=number("sinceSeconds"),
-            previous=wire.flag(request, "previous"),
-            timestamps=wire.flag(request, "timestamps"),
-            limit_bytes=number("limitBytes"),
+            follow=options.flag(query, "follow"),
+            tail=options.number(query, "tailLines"),
+            since_seconds=options.number(query, "sinceSeconds"),
+            previous=options.flag(query, "previous"),
+            timestamps=options.flag(query, "timestamps"),
+            limit_bytes=options.number(query, "limitBytes"),
         )
         # The first piece is awaited before the headers are sent: an error is a Status, not a log.
         first = await anext(chunks, None)
-        if first is None and not query.get("follow"):
+        if first is None and not options.flag(query, "follow"):
             # Nothing to stream, as for a pod without a node.
             return web.Response(status=204)
         response = web.StreamResponse(headers={"Content-Type": "text/plain"})
         await response.prepare(request)
-        send = wire.Sender(response)
+        send = wire.Sender(request, response)
         try:
             if first:
                 await send(first)
             async for chunk in chunks:
                 await send(chunk)
-        except (ConnectionError, TimeoutError):
+        except ConnectionError:
             pass
         return response
 
@@ -143,7 +203,8 @@ class Below:
             for item in found:
                 if item["metadata"]["name"] == name[0]:
                     return self._answer(request, item)
-            raise not_found(kind, "metrics.k8s.io", name[0])
+            plural = "nodes" if kind == "NodeMetrics" else "pods"
+            raise not_found(plural, "metrics.k8s.io", name[0])
         if text := request.query.get("labelSelector"):
             selector = selectors.labels(text)
             found = [i for i in found if selector.matches(i["metadata"].get("labels") or {})]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from aiohttp import web
 
-from mlk8s.sim import discovery, limits
+from mlk8s.sim import bodies, discovery, limits
 from mlk8s.sim.clock import stamp
 from mlk8s.sim.faults import FAULTS
 from mlk8s.sim.scheduler.explain import explain
@@ -15,6 +15,9 @@ from mlk8s.sim.status import bad_request, no_such_path, not_allowed
 
 if TYPE_CHECKING:
     from mlk8s.sim.server import Server
+
+# A hundred years: what comes later does not fit the timestamps of Kubernetes.
+_LONGEST_ADVANCE_S = 100 * 366 * 86_400.0
 
 
 async def handle(server: Server, request: web.Request, rest: list[str]) -> web.Response:
@@ -33,9 +36,12 @@ async def handle(server: Server, request: web.Request, rest: list[str]) -> web.R
             server.stop()
             answer = {"stopping": True}
         case "POST", ["advance"]:
-            seconds = (await request.json()).get("seconds")
-            if not isinstance(seconds, int | float) or seconds < 0:
-                raise bad_request("seconds must be a number that is not negative")
+            seconds: Any = (await bodies.whole(request)).get("seconds")
+            known = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+            if not known or not 0 <= seconds <= _LONGEST_ADVANCE_S:
+                raise bad_request(
+                    "seconds must be a number that is not negative, and a hundred years at most"
+                )
             if not simulator.manual:
                 raise bad_request(
                     "this cluster runs on the machine's time; start it with a manual clock to "
@@ -90,6 +96,7 @@ def _status(server: Server) -> dict[str, Any]:
         "objects": store.total(),
         "revision": store.revision,
         "watches": server.hub.count,
+        "idle": simulator.runtime.idle(),
         "clock": "manual" if simulator.manual else "the machine's",
         "now": stamp(simulator.clock.now()),
         "faults": list(simulator.faults.active()),

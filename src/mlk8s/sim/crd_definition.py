@@ -6,10 +6,12 @@ person meets who writes a definition; the cost of rules in CEL is not estimated.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Any
 
+from mlk8s.sim import crd_rules
+from mlk8s.sim.crd_validation import check_schema
+from mlk8s.sim.schema import Schema
 from mlk8s.sim.status import (
     FieldError,
     Object,
@@ -19,19 +21,8 @@ from mlk8s.sim.status import (
     required,
     unsupported,
 )
+from mlk8s.sim.validation import rules
 
-_LABEL_1035 = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
-_LABEL_1035_SHOWN = (
-    "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an "
-    "alphabetic character, and end with an alphanumeric character (e.g. 'my-name',  or "
-    "'abc-123', regex used for validation is '[a-z]([-a-z0-9]*[a-z0-9])?')"
-)
-_SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
-_SUBDOMAIN_SHOWN = (
-    "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or "
-    "'.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used "
-    "for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')"
-)
 _TYPES = ("array", "boolean", "integer", "number", "object", "string")
 _NEVER = {
     "$ref": "$ref is not supported",
@@ -71,8 +62,9 @@ def _check_group(spec: Object) -> Iterator[FieldError]:
     group = spec.get("group", "")
     if not group:
         yield required("spec.group")
-    elif not _SUBDOMAIN.fullmatch(group):
-        yield invalid("spec.group", group, _SUBDOMAIN_SHOWN)
+        return
+    if wrong := rules.dns_subdomain(group):
+        yield invalid("spec.group", group, ",".join(wrong))
     elif "." not in group:
         yield invalid("spec.group", group, "should be a domain with at least one dot")
 
@@ -96,8 +88,8 @@ def _check_versions(spec: Object) -> Iterator[FieldError]:
     for index, version in enumerate(versions):
         path = f"spec.versions[{index}]"
         name = version.get("name", "")
-        if not _LABEL_1035.fullmatch(name):
-            yield invalid(f"{path}.name", name, _LABEL_1035_SHOWN)
+        if wrong := rules.dns_1035_label(name):
+            yield invalid(f"{path}.name", name, ",".join(wrong))
         if name in seen:
             yield invalid("spec.versions", _names_of(versions), "must contain unique version names")
         seen.add(name)
@@ -137,7 +129,8 @@ def _check_schema_of(version: Object, path: str) -> Iterator[FieldError]:
                 "must not specify anything other than name and generateName, but metadata is "
                 "implicitly specified",
             )
-    yield from _check_node(schema, where, root=True)
+    found = list(_check_node(schema, where, root=True))
+    yield from found or crd_rules.check_definition(Schema(schema), where)
 
 
 def _check_node(node: Any, path: str, root: bool = False) -> Iterator[FieldError]:
@@ -220,9 +213,6 @@ def _check_list_type(node: Object, path: str) -> Iterator[FieldError]:
 
 
 def _check_default(node: Object, path: str) -> Iterator[FieldError]:
-    from mlk8s.sim.crd_validation import check_schema
-    from mlk8s.sim.schema import Schema
-
     if node.get("default") is None:
         return
     for error in check_schema(Schema(node), node["default"]):
@@ -275,8 +265,8 @@ def _check_names(names: Object, path: str) -> Iterator[FieldError]:
                 yield required(f"{path}.{name}")
             continue
         checked = value if name in ("plural", "singular") else value.lower()
-        if not _LABEL_1035.fullmatch(checked):
-            yield invalid(f"{path}.{name}", value, _LABEL_1035_SHOWN)
+        if wrong := rules.dns_1035_label(checked):
+            yield invalid(f"{path}.{name}", value, ",".join(wrong))
     if names.get("kind") and names.get("kind") == names.get("listKind"):
         yield invalid(
             f"{path}.listKind", names["listKind"], "kind and listKind may not be the same"
@@ -284,8 +274,8 @@ def _check_names(names: Object, path: str) -> Iterator[FieldError]:
     for part in ("shortNames", "categories"):
         seen = set()
         for index, value in enumerate(names.get(part) or ()):
-            if not _LABEL_1035.fullmatch(value):
-                yield invalid(f"{path}.{part}[{index}]", value, _LABEL_1035_SHOWN)
+            if wrong := rules.dns_1035_label(value):
+                yield invalid(f"{path}.{part}[{index}]", value, ",".join(wrong))
             elif value in seen:
                 yield duplicate(f"{path}.{part}[{index}]", value)
             seen.add(value)

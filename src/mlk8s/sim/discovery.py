@@ -20,6 +20,9 @@ REVIEWS = (
     ("authorization.k8s.io", "v1", "selfsubjectrulesreviews", "SelfSubjectRulesReview"),
     ("authorization.k8s.io", "v1", "subjectaccessreviews", "SubjectAccessReview"),
 )
+HEALTH = ("/healthz", "/livez", "/readyz")
+CHECKS = ("ping", "log", "etcd")
+_DOCUMENTS = ("/openapi/v2", "/openapi/v3")
 _METRICS = tuple(
     Resource("metrics.k8s.io", "v1beta1", kind, plural, "", namespaced, verbs=("get", "list"))
     for kind, plural, namespaced in (("NodeMetrics", "nodes", False), ("PodMetrics", "pods", True))
@@ -31,9 +34,15 @@ _SUBRESOURCE_KINDS = {
     "exec": ("PodExecOptions", ("create", "get")),
     "finalize": ("Namespace", ("update",)),
     "log": ("Pod", ("get",)),
+    "portforward": ("PodPortForwardOptions", ("create", "get")),
     "scale": ("Scale", ("get", "patch", "update")),
+    "token": ("TokenRequest", ("create",)),
 }
-_SUBRESOURCE_GROUPS = {"eviction": ("policy", "v1"), "scale": ("autoscaling", "v1")}
+_SUBRESOURCE_GROUPS = {
+    "eviction": ("policy", "v1"),
+    "scale": ("autoscaling", "v1"),
+    "token": ("authentication.k8s.io", "v1"),
+}
 # The order in which kubectl lists groups and prefers them for a short name.
 _FIRST = ("apps", "authentication.k8s.io", "authorization.k8s.io", "autoscaling", "batch")
 
@@ -196,3 +205,25 @@ def _version(registry: Registry, group: str, version: str) -> Object:
             entry["subresources"] = below
         listed.append(entry)
     return {"version": version, "resources": listed, "freshness": "Current"}
+
+
+def index(registry: Registry) -> Object:
+    """The answer to ``/``: what can be asked for."""
+    paths = ["/api", "/api/v1", "/apis"]
+    for name, versions in _groups(registry).items():
+        if name:
+            paths += [f"/apis/{name}", *(f"/apis/{name}/{version}" for version in versions)]
+    health = [*HEALTH, *(f"{path}/{check}" for path in HEALTH for check in CHECKS)]
+    return {"paths": sorted([*paths, *health, "/metrics", *_DOCUMENTS, "/version"])}
+
+
+def health(path: str, excluded: Iterable[str], verbose: bool) -> str | None:
+    """The answer to a question for the server's health; ``None`` when there is no such check."""
+    base, _, check = path.removeprefix("/").partition("/")
+    if check:
+        return "ok" if check in CHECKS else None
+    if not verbose:
+        return "ok"
+    skipped = set(excluded)
+    lines = [f"[+]{c} {'excluded: ok' if c in skipped else 'ok'}\n" for c in CHECKS]
+    return f"{''.join(lines)}{base} check passed\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import shutil
 import signal
 import ssl
@@ -14,7 +15,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -185,7 +186,13 @@ def runtime_directory() -> Path:
         directory = Path(base) / "mlk8s"
     else:
         directory = Path(tempfile.gettempdir()) / f"mlk8s-{os.getuid()}"
-    directory.mkdir(mode=0o700, exist_ok=True)
+    try:
+        directory.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise ClusterError(
+            f"{directory} cannot be made ({error.strerror}). Next: set XDG_RUNTIME_DIR to a folder "
+            "that can be written to."
+        ) from error
     if directory.stat().st_uid != os.getuid():
         raise ClusterError(
             f"{directory} belongs to another user. Next: set XDG_RUNTIME_DIR to a folder of yours."
@@ -205,30 +212,54 @@ def launch(directory: Path, nodes: str, options: list[str]) -> None:
         ClusterError: it did not come up.
     """
     command = [sys.executable, "-m", "mlk8s.sim.process", "--directory", str(directory)]
-    said = directory / "start.log"
-    with said.open("w") as log:
+    # A file without a name: the cluster's own folder goes away with a server that fails.
+    with tempfile.TemporaryFile("w+") as said:
         process = subprocess.Popen(
             [*command, "--nodes", nodes, *options],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            stderr=log,
+            stderr=said,
             start_new_session=True,
             text=True,
         )
+        try:
+            if _said_ready(process):
+                # It outlives this call on purpose; collecting it is not this object's business.
+                process.returncode = 0
+                return
+            status = process.wait()
+            said.seek(0)
+            lines = said.read().strip().splitlines()
+            why = lines[-1] if lines else f"The embedded cluster ended with status {status}."
+            raise ClusterError(why)
+        except BaseException:
+            # Ctrl-C among them: what does not become ready leaves nothing.
+            with suppress(ProcessLookupError):
+                process.kill()
+            process.wait()
+            shutil.rmtree(directory, ignore_errors=True)
+            raise
+
+
+def _said_ready(process: subprocess.Popen[str]) -> bool:
+    """Whether the server is ready; not, when it has ended before.
+
+    Raises:
+        ClusterError: it did not say anything in time.
+    """
     assert process.stdout is not None
     with process.stdout as output:
-        ready = output.readline()
-    if ready.strip() == "ready":
-        # It outlives this call on purpose; collecting it is not this object's business.
-        process.returncode = 0
-        return
-    status = process.wait()
-    lines = said.read_text().strip().splitlines()
-    shutil.rmtree(directory, ignore_errors=True)
-    raise ClusterError(lines[-1] if lines else f"The embedded cluster ended with status {status}.")
+        answered, _, _ = select.select([output], [], [], _READY_WITHIN_S)
+        if answered:
+            return output.readline().strip() == "ready"
+    raise ClusterError(
+        f"The embedded cluster is not ready after {_READY_WITHIN_S:g} s. Next: try again when this "
+        "machine has less to do."
+    )
 
 
 def _wait_for_end(pid: int) -> None:
+    """Wait until the server is gone; kill it when that takes too long."""
     deadline = time.monotonic() + _STOPPED_WITHIN_S
     while time.monotonic() < deadline:
         try:
@@ -240,4 +271,5 @@ def _wait_for_end(pid: int) -> None:
             except ProcessLookupError:
                 return
         time.sleep(0.01)
-    os.kill(pid, signal.SIGKILL)
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)

@@ -2,8 +2,49 @@
 
 from __future__ import annotations
 
-# (what, what happens instead)
-LIMITS: tuple[tuple[str, str], ...] = (
-    ("GPUs", "no CUDA code runs; devices are entries in a table, and nothing is measured on them"),
-    ("containers", "no images, no isolation: a pod is a local process, a recorded log, or waits"),
+#: (part, what is not modelled, what happens instead).
+LIMITS: tuple[tuple[str, str, str], ...] = (
+    ("GPU", "CUDA", "no GPU code runs; a device is a line in a table, and nothing is measured"),
+    ("GPU", "memory and fault isolation", "shares and MIG devices are counted, not enforced"),
+    ("GPU", "drivers, NVLink topology, reboots", "absent; a MIG layout takes fixed seconds"),
+    ("GPU", "operator, NFD and DRA driver pods", "their results only: labels, slices, operands"),
+    ("GPU", "which legal placement a driver picks", "the first that fits"),
+    ("containers", "images and isolation", "a local process, a replayed log, or ErrImagePull"),
+    ("containers", "mounts", "mounted paths are rewritten in command, args, env and workingDir"),
+    (
+        "containers",
+        "http, tcp and grpc probes, lifecycle hooks",
+        "such probes pass; hooks do not run",
+    ),
+    ("containers", "CPU limits, disk pressure", "memory is sampled, output and time are bounded"),
+    ("containers", "in-place resize, ephemeral containers", "refused"),
+    (
+        "network",
+        "pod network, DNS, Services that forward",
+        "addresses are made up; nothing answers",
+    ),
+    ("network", "port-forward, proxy", "refused"),
+    (
+        "API",
+        "RBAC, webhooks, admission policies, audit",
+        "one administrator; RBAC objects are stored",
+    ),
+    ("API", "API versions other than the newest stable", "404"),
+    ("API", "managedFields of the cluster's own components", "not recorded"),
+    ("API", "OpenAPI v2, protobuf answers", "clients fall back to v3 and JSON"),
+    ("API", "conversion between versions of a CRD", "fields stay as written"),
+    (
+        "API",
+        "CEL cost limits, rarely used CEL libraries",
+        "no limit; such a CRD rule is passed over",
+    ),
+    ("scheduler", "gang scheduling, extenders, other profiles", "absent"),
+    ("scheduler", "volume limits, zones and capacity of storage", "every node can mount"),
+    ("scheduler", "queueing hints for each plugin", "coarser: a message may be renewed earlier"),
+    ("scheduler", "DeviceTaintRule, binding conditions of devices", "not waited for"),
+    ("controllers", "HorizontalPodAutoscaler", "stored, not acted on"),
+    ("controllers", "hashes in names of ReplicaSets and revisions", "right form, other letters"),
+    ("controllers", "volume provisioners", "microk8s.io/hostpath alone"),
+    ("controllers", "zone-wide eviction limits, out-of-service taints", "absent"),
+    ("time", "how long real components take", "pulls, starts and MIG changes take chosen seconds"),
 )

@@ -29,6 +29,10 @@ from mlk8s.sim.simulator import Simulator
 
 _HOST = "127.0.0.1"
 _CHECK_EVERY_S = 1.0
+# Bytes of a URL or a header; selectors of clients may be long.
+_LONGEST_LINE = 256 * 1024
+# Walks of a nested object take several calls for each of its levels (bodies.DEEPEST).
+_RECURSION = 4_000
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -41,12 +45,15 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int)
     parser.add_argument("--owner", type=int, help="stop when this process ends")
     parser.add_argument("--idle", type=float, help="stop after so many seconds without a request")
+    sys.setrecursionlimit(_RECURSION)
     asyncio.run(_serve(parser.parse_args(arguments)))
 
 
 async def _serve(options: argparse.Namespace) -> None:
     directory: Path = options.directory
     logging.basicConfig(filename=directory / "server.log", level=logging.WARNING)
+    # A client that speaks no HTTP is none of this server's errors; its own are logged by Server.
+    logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
     try:
         specs = load(options.nodes)
     except SpecError as error:
@@ -72,7 +79,13 @@ async def _serve(options: argparse.Namespace) -> None:
     certificate = authority.issue_cert(_HOST, "localhost", "kubernetes.default.svc")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     certificate.configure_cert(context)
-    runner = web.AppRunner(server.application(), access_log=None, shutdown_timeout=0.5)
+    runner = web.AppRunner(
+        server.application(),
+        access_log=None,
+        shutdown_timeout=0.5,
+        max_line_size=_LONGEST_LINE,
+        max_field_size=_LONGEST_LINE,
+    )
     await runner.setup()
     site = web.TCPSite(runner, _HOST, options.port, ssl_context=context, backlog=1024)
     await site.start()

@@ -6,7 +6,7 @@ import asyncio
 import base64
 import binascii
 import json
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,17 +16,25 @@ import orjson
 from mlk8s.sim import selectors
 from mlk8s.sim.api import Api
 from mlk8s.sim.field_selectors import FieldSelector, field
+from mlk8s.sim.options import ListOptions
 from mlk8s.sim.resources import Resource
 from mlk8s.sim.status import Object, StatusError, bad_request, expired
 from mlk8s.sim.store import Change, Store, TooOld
 
 # How many changes may wait for a client that does not read them before it is cut off.
 LAG = 20_000
+# How many events of a watch are written together.
+_AT_ONCE = 64
 # How many lists that are being read page by page are kept as they were.
 SNAPSHOTS = 64
 BOOKMARK_EVERY_S = 60.0
 # A real server ends a watch that names no timeout after 30 to 60 minutes.
 WATCH_TIMEOUT_S = 3600.0
+_TOKEN_TOO_OLD = (
+    "The provided continue parameter is too old to display a consistent list result. You can start "
+    "a new list without the continue parameter."
+)
+_REVISION_TOO_OLD = "The resourceVersion for the provided list is too old."
 
 
 @dataclass(frozen=True)
@@ -103,24 +111,27 @@ class Lists:
         self.api = api
         self._snapshots: OrderedDict[tuple[int, Query], list[bytes]] = OrderedDict()
 
-    def page(self, query: Query, limit: int = 0, token: str = "") -> Page:
+    def page(self, query: Query, asked: ListOptions) -> Page:
         """The objects of a query, or the next ``limit`` of them.
 
         Raises:
-            StatusError: 400 for a token or selector that cannot be read, 410 for a token whose
-                list is no longer kept.
+            StatusError: 400 for a token or selector that cannot be read, 410 for a token or a
+                revision that the store no longer reaches back to, 504 for one that is to come.
         """
-        if token:
-            revision, start = _read_token(token)
+        limit, store = asked.limit, self.api.store
+        revision, start = store.revision, 0
+        if asked.token:
+            revision, start = _read_token(asked.token)
+            if revision > store.revision or start < 0:
+                raise bad_request("invalid continue token: it is not one of this server's")
             kept = self._snapshots.get((revision, query))
-            if kept is None:
-                raise expired(
-                    "The provided continue parameter is too old to display a consistent list "
-                    "result. You can start a new list without the continue parameter."
-                )
-            items = kept
+            items = self._at(query, revision, _TOKEN_TOO_OLD) if kept is None else kept
+        elif asked.revision > revision:
+            raise too_large(asked.revision, revision)
+        elif asked.exact and asked.revision < revision:
+            revision = asked.revision
+            items = self._at(query, revision, _REVISION_TOO_OLD)
         else:
-            revision, start = self.api.store.revision, 0
             items = list(self._matching(query))
         if not limit or len(items) - start <= limit:
             self._snapshots.pop((revision, query), None)
@@ -132,6 +143,14 @@ class Lists:
         end = start + limit
         remaining = None if query.labels or query.fields else len(items) - end
         return Page(items[start:end], revision, _token(revision, end), remaining)
+
+    def _at(self, query: Query, revision: int, refusal: str) -> list[bytes]:
+        test = query.filter()
+        try:
+            raws = self.api.store.at(query.resource.key, query.namespace, revision)
+        except TooOld:
+            raise expired(refusal) from None
+        return [raw for raw in raws if test is None or test(orjson.loads(raw))]
 
     def _matching(self, query: Query) -> Iterator[bytes]:
         store, key = self.api.store, query.resource.key
@@ -167,31 +186,42 @@ def _read_token(token: str) -> tuple[int, int]:
         raise bad_request(f"{problem}: {why}") from None
 
 
+def too_large(wanted: int, present: int) -> StatusError:
+    """504: a revision that has not come yet; a real server says so after three seconds."""
+    cause = {"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}
+    return StatusError(
+        504,
+        "Timeout",
+        f"Too large resource version: {wanted}, current: {present}",
+        {"causes": [cause], "retryAfterSeconds": 1},
+    )
+
+
 class Hub:
-    """Hands every change to the watches of its resource, encoded once.
+    """Hands every change to the watches of its resource.
 
     Args:
         store: where changes come from.
     """
 
     def __init__(self, store: Store) -> None:
-        self._watches: dict[str, set[Watch]] = {}
+        self._watches: dict[str, dict[Watch, None]] = {}
         self._unsubscribe = store.subscribe(self._hear)
 
     def add(self, watch: Watch) -> None:
         """Start to hand changes to a watch."""
-        self._watches.setdefault(watch.query.resource.key, set()).add(watch)
+        self._watches.setdefault(watch.query.resource.key, {})[watch] = None
 
     def discard(self, watch: Watch) -> None:
         """Stop handing changes to a watch."""
-        self._watches.get(watch.query.resource.key, set()).discard(watch)
+        self._watches.get(watch.query.resource.key, {}).pop(watch, None)
 
     def close(self) -> None:
         """End all watches."""
         self._unsubscribe()
         for watches in self._watches.values():
-            for watch in watches:
-                watch.end()
+            for watch in list(watches):
+                watch.close()
 
     @property
     def count(self) -> int:
@@ -203,9 +233,12 @@ class Hub:
             watch.offer(change)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Seen:
-    """One event of a watch: its type, the object as JSON, and the revision it is at."""
+    """One event of a watch: its type, the object as JSON, and the revision it is at.
+
+    The type is ``BOOKMARK`` behind the last object of those that there were.
+    """
 
     type: str
     raw: bytes
@@ -224,51 +257,39 @@ class Watch:
         self.query = query
         self._hub = hub
         self._test = query.filter()
-        self._queue: asyncio.Queue[Seen | None] = asyncio.Queue()
+        self._waiting: deque[Seen] = deque()
+        self._news = asyncio.Event()
+        self._closed = False
 
-    def begin(self, store: Store, revision: str, initial: bool) -> None:
+    def begin(self, store: Store, asked: ListOptions) -> None:
         """Queue what comes before the first change to come.
 
         Args:
             store: the state.
-            revision: ``resourceVersion`` of the request; empty or ``0`` is now.
-            initial: first send what there is, then a bookmark that says so.
+            asked: where to begin: without a revision, and when ``initial`` is asked for, with
+                what there is.
 
         Raises:
             StatusError: 410, the log does not reach back; 504, it is a revision to come.
         """
         key = self.query.resource.key
-        if initial or revision in ("", "0"):
+        if asked.revision > store.revision:
+            raise too_large(asked.revision, store.revision)
+        if asked.initial or (asked.initial is None and not asked.revision):
             for raw in store.raws(key, self.query.namespace):
                 if self._test is None or self._test(orjson.loads(raw)):
-                    self._queue.put_nowait(Seen("ADDED", raw, store.revision))
-            if initial:
-                self._queue.put_nowait(Seen("INITIAL-END", b"", store.revision))
-        else:
+                    self._waiting.append(Seen("ADDED", raw, store.revision))
+            if asked.initial:
+                self._waiting.append(Seen("BOOKMARK", b"", store.revision))
+        elif asked.revision:
             try:
-                wanted = int(revision)
-            except ValueError:
-                raise bad_request(f'invalid resource version "{revision}"') from None
-            if wanted > store.revision:
-                raise StatusError(
-                    504,
-                    "Timeout",
-                    f"Too large resource version: {wanted}, current: {store.revision}",
-                    {
-                        "causes": [
-                            {
-                                "reason": "ResourceVersionTooLarge",
-                                "message": "Too large resource version",
-                            }
-                        ],
-                        "retryAfterSeconds": 1,
-                    },
-                )
-            try:
-                for change in store.since(key, wanted):
+                for change in store.since(key, asked.revision):
                     self.offer(change)
             except TooOld:
-                raise expired(f"too old resource version: {wanted} ({store.revision})") from None
+                reached = f"too old resource version: {asked.revision} ({store.revision})"
+                raise expired(reached) from None
+        if self._waiting:
+            self._news.set()
         self._hub.add(self)
 
     def offer(self, change: Change) -> None:
@@ -278,11 +299,12 @@ class Watch:
         seen = self._seen(change)
         if seen is None:
             return
-        if self._queue.qsize() >= LAG:
+        if len(self._waiting) >= LAG:
             # It would grow without end; the client lists again, as after a lost connection.
-            self.end()
+            self.close()
             return
-        self._queue.put_nowait(seen)
+        self._waiting.append(seen)
+        self._news.set()
 
     def _seen(self, change: Change) -> Seen | None:
         if self._test is None:
@@ -301,13 +323,14 @@ class Watch:
         last["metadata"]["resourceVersion"] = str(change.revision)
         return Seen("DELETED", orjson.dumps(last), change.revision)
 
-    def end(self) -> None:
+    def close(self) -> None:
         """No more changes; the reader comes to the end of what is queued."""
         self._hub.discard(self)
-        self._queue.put_nowait(None)
+        self._closed = True
+        self._news.set()
 
-    async def events(self, timeout: float, idle: float) -> AsyncIterator[Seen | None]:
-        """The events, and ``None`` whenever ``idle`` seconds passed without one.
+    async def events(self, timeout: float, idle: float) -> AsyncIterator[list[Seen]]:
+        """The events, some at a time, and none whenever ``idle`` seconds passed without one.
 
         Args:
             timeout: seconds until the watch ends.
@@ -315,15 +338,18 @@ class Watch:
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
-        try:
-            while (left := deadline - loop.time()) > 0:
-                try:
-                    seen = await asyncio.wait_for(self._queue.get(), min(left, idle))
-                except TimeoutError:
-                    yield None
-                    continue
-                if seen is None:
+        while (left := deadline - loop.time()) > 0:
+            if not self._waiting:
+                if self._closed:
                     return
-                yield seen
-        finally:
-            self._hub.discard(self)
+                self._news.clear()
+                try:
+                    async with asyncio.timeout(min(left, idle)):
+                        await self._news.wait()
+                except TimeoutError:
+                    if idle < left:
+                        yield []
+                    continue
+            some = [self._waiting.popleft() for _ in range(min(len(self._waiting), _AT_ONCE))]
+            if some:
+                yield some

@@ -101,12 +101,12 @@ def _built_in() -> Iterator[Resource]:
         Node                  | nodes                  | -- | no     | status |  |
         PersistentVolumeClaim | persistentvolumeclaims | ns | pvc    | status |  |
         PersistentVolume      | persistentvolumes      | -- | pv     | status |  |
-        Pod                   | pods                   | ns | po     | attach binding eviction exec log status | gen | all
+        Pod                   | pods                   | ns | po     | attach binding eviction exec log portforward status | gen | all
         PodTemplate           | podtemplates           | ns |        |  |  |
         ReplicationController | replicationcontrollers | ns | rc     | scale status | gen | all
         ResourceQuota         | resourcequotas         | ns | quota  | status |  |
         Secret                | secrets                | ns |        |  |  |
-        ServiceAccount        | serviceaccounts        | ns | sa     |  |  |
+        ServiceAccount        | serviceaccounts        | ns | sa     | token |  |
         Service               | services               | ns | svc    | status |  | all
         """,  # noqa: E501
     )
@@ -214,6 +214,8 @@ class Registry:
     """
 
     _by_path: dict[tuple[str, str, str], Resource] = field(default_factory=dict)
+    _by_key: dict[str, list[Resource]] = field(default_factory=dict)
+    _by_kind: dict[tuple[str, str], Resource] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for resource in _built_in():
@@ -222,10 +224,24 @@ class Registry:
     def add(self, resource: Resource) -> None:
         """Serve a resource; replaces one of the same group, version and plural."""
         self._by_path[resource.group, resource.version, resource.plural] = resource
+        versions = self._by_key.setdefault(resource.key, [])
+        places = [at for at, one in enumerate(versions) if one.version == resource.version]
+        if places:
+            versions[places[0]] = resource
+        else:
+            versions.append(resource)
+        self._by_kind[resource.api_version, resource.kind] = resource
 
     def remove(self, resource: Resource) -> None:
         """Stop serving a resource."""
-        self._by_path.pop((resource.group, resource.version, resource.plural), None)
+        found = self._by_path.pop((resource.group, resource.version, resource.plural), None)
+        if found is None:
+            return
+        self._by_key[found.key].remove(found)
+        if not self._by_key[found.key]:
+            del self._by_key[found.key]
+        if self._by_kind.get((found.api_version, found.kind)) is found:
+            del self._by_kind[found.api_version, found.kind]
 
     def at(self, group: str, version: str, plural: str) -> Resource | None:
         """The resource of a URL path."""
@@ -233,18 +249,11 @@ class Registry:
 
     def of_key(self, key: str) -> Resource:
         """The resource of ``pods`` or ``deployments.apps``; the first version added."""
-        plural, _, group = key.partition(".")
-        for resource in self._by_path.values():
-            if resource.plural == plural and resource.group == group:
-                return resource
-        raise KeyError(key)
+        return self._by_key[key][0]
 
     def of_kind(self, api_version: str, kind: str) -> Resource | None:
         """The resource of an object's ``apiVersion`` and ``kind``."""
-        for resource in self._by_path.values():
-            if resource.kind == kind and resource.api_version == api_version:
-                return resource
-        return None
+        return self._by_kind.get((api_version, kind))
 
     def __iter__(self) -> Iterator[Resource]:
         return iter(list(self._by_path.values()))

@@ -22,8 +22,6 @@ log = logging.getLogger(__name__)
 
 # How long components may work before requests get their turn.
 SLICE_S = 0.005
-_FIRST_RETRY_S = 0.005
-_LAST_RETRY_S = 60.0
 
 
 class Component:
@@ -34,7 +32,14 @@ class Component:
 
     Args:
         api: the cluster.
+
+    Attributes:
+        first_retry_s: after how long a key that failed is looked at again; twice as long each time.
+        last_retry_s: the longest of these.
     """
+
+    first_retry_s = 0.005
+    last_retry_s = 60.0
 
     def __init__(self, api: Api) -> None:
         self.api = api
@@ -103,7 +108,7 @@ class Component:
     def _retry(self, key: Hashable) -> None:
         failures = self._failures.get(key, 0)
         self._failures[key] = failures + 1
-        self.enqueue(key, min(_FIRST_RETRY_S * 2**failures, _LAST_RETRY_S))
+        self.enqueue(key, min(self.first_retry_s * 2**failures, self.last_retry_s))
 
 
 class Runtime:

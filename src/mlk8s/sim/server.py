@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hmac
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -11,16 +10,28 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from mlk8s.sim import control, discovery, openapi, reviews, wire
+from mlk8s.sim import (
+    bodies,
+    control,
+    decoding,
+    discovery,
+    metrics,
+    openapi,
+    openapi_v2,
+    options,
+    reviews,
+    wire,
+)
 from mlk8s.sim.below import Below
 from mlk8s.sim.objects import Objects, Target
 from mlk8s.sim.reading import Hub
 from mlk8s.sim.simulator import Simulator
 from mlk8s.sim.status import StatusError, no_such_path, not_allowed, refused
+from mlk8s.sim.tokens import Tokens
 
 log = logging.getLogger(__name__)
 
-_PUBLIC = ("/version", "/healthz", "/livez", "/readyz")
+_PUBLIC = ("/version", *discovery.HEALTH)
 
 
 class Server:
@@ -34,13 +45,13 @@ class Server:
 
     def __init__(self, simulator: Simulator, token: str, stop: Callable[[], None]) -> None:
         self.simulator = simulator
-        self.token = token
+        self.tokens = Tokens(token, lambda: simulator.api.clock.now())
         self.stop = stop
         self._open()
 
     def _open(self) -> None:
         self.objects = Objects(self.simulator)
-        self.below = Below(self.simulator)
+        self.below = Below(self.simulator, self.tokens)
 
     @property
     def hub(self) -> Hub:
@@ -52,9 +63,7 @@ class Server:
 
     def application(self) -> web.Application:
         """The aiohttp application."""
-        app = web.Application(
-            middlewares=[self._errors], client_max_size=2 * wire.BODY_LIMIT, handler_args=None
-        )
+        app = web.Application(middlewares=[self._errors], client_max_size=bodies.LIMIT + 1)
         app.router.add_route("*", "/{path:.*}", self._handle)
         return app
 
@@ -73,13 +82,16 @@ class Server:
         handler: Callable[[web.Request], Awaitable[web.StreamResponse]],
     ) -> web.StreamResponse:
         try:
-            return await handler(request)
+            return await wire.finished(request, await handler(request))
         except StatusError as error:
             return self._refusal(request, error)
         except web.HTTPRequestEntityTooLarge:
-            return self._refusal(request, wire.too_large())
-        except (web.HTTPException, asyncio.CancelledError, ConnectionError):
+            return self._refusal(request, bodies.too_large())
+        except (web.HTTPException, asyncio.CancelledError):
             raise
+        except ConnectionError:
+            # The client is gone, so nobody reads this.
+            return web.Response(status=400)
         except Exception as error:
             log.exception("%s %s", request.method, request.path_qs)
             message = f"Internal error occurred: {type(error).__name__}: {error}"
@@ -103,20 +115,27 @@ class Server:
         if not self._authenticated(request) and path not in _PUBLIC:
             raise self._anonymous(request, path)
         self.simulator.touched()
-        if path in ("/healthz", "/livez", "/readyz"):
-            return web.Response(text="ok")
+        if f"/{path.split('/')[1]}" in discovery.HEALTH:
+            excluded = request.query.getall("exclude", [])
+            said = discovery.health(path, excluded, "verbose" in request.query)
+            if said is None:
+                raise no_such_path()
+            return web.Response(text=said)
         if path == "/version":
             return self._answer(request, discovery.version())
         parts = path.strip("/").split("/")
+        if parts[0] in ("api", "apis"):
+            wire.check_accept(request)
         match parts:
             case ["mlk8s", *rest]:
                 return await control.handle(self, request, rest)
             case [""]:
-                return wire.respond(
-                    self.simulator.api,
-                    request,
-                    {"paths": ["/api", "/apis", "/openapi/v3", "/version"]},
-                )
+                return self._answer(request, discovery.index(self.simulator.api.registry))
+            case ["metrics"]:
+                text = metrics.exposition(self.simulator, self.hub.count)
+                return web.Response(text=text, headers={"Content-Type": metrics.CONTENT_TYPE})
+            case ["openapi", "v2"]:
+                return openapi_v2.answer(request, self.simulator.api)
             case ["api"]:
                 return self._discovery(request, core=True)
             case ["apis"]:
@@ -134,14 +153,14 @@ class Server:
                 return await self._group_version(request, group, version, rest)
         raise no_such_path()
 
+    def _presented(self, request: web.Request) -> str:
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        return token.strip() if scheme.lower() == "bearer" else ""
+
     def _authenticated(self, request: web.Request) -> bool:
-        header = request.headers.get("Authorization", "")
-        scheme, _, presented = header.partition(" ")
-        if not header:
+        if not request.headers.get("Authorization"):
             return False
-        if scheme.lower() != "bearer" or not hmac.compare_digest(
-            presented.strip().encode(), self.token.encode()
-        ):
+        if not self.tokens.accepts(self._presented(request)):
             raise StatusError(401, "Unauthorized", "Unauthorized")
         return True
 
@@ -159,7 +178,7 @@ class Server:
         except (StatusError, IndexError):
             return StatusError(403, "Forbidden", f'forbidden: {who} {verb} path "{path}"', {})
         if verb == "get" and not target.name:
-            verb = "watch" if wire.flag(request, "watch") else "list"
+            verb = "watch" if options.flag(request.query, "watch") else "list"
         resource = target.resource
         where = (
             f'in the namespace "{target.namespace}"' if target.namespace else "at the cluster scope"
@@ -220,13 +239,13 @@ class Server:
             if (review_group, review_version, plural) == (group, version, rest[-1]):
                 if request.method != "POST":
                     raise not_allowed()
-                body = await wire.body(request)
+                package = f"io.k8s.api.{group.partition('.')[0]}.{version}"
+                body = decoding.read(f"{package}.{kind}", await bodies.whole(request))
                 body |= {"kind": kind, "apiVersion": f"{group}/{version}"}
-                return wire.respond(
-                    self.simulator.api, request, reviews.answer(kind, body, self.token), 201
-                )
+                reviewed = reviews.answer(kind, body, self.tokens, self._presented(request))
+                return self._answer(request, reviewed, 201)
         if group == "" and rest[0] == "namespaces" and rest[2:] == ["bindings"]:
-            body = await wire.body(request)
+            body = decoding.read("io.k8s.api.core.v1.Binding", await bodies.whole(request))
             name = (body.get("metadata") or {}).get("name", "")
             return await self.below.answer(
                 request,
@@ -237,7 +256,7 @@ class Server:
         if target.below and target.below not in target.resource.subresources:
             raise no_such_path()
         if target.below and target.below != "status":
-            body = {} if request.method in ("GET", "PATCH") else await wire.body(request)
+            body = {} if request.method in ("GET", "PATCH") else await bodies.whole(request)
             return await self.below.answer(request, target, body)
         if not target.name:
             return await self.objects.collection(request, target)

@@ -106,7 +106,10 @@ class Simulator:
                     "name": "kubernetes",
                     "labels": {"component": "apiserver", "provider": "kubernetes"},
                 },
-                "spec": {"ports": [{"name": "https", "port": 443, "targetPort": 6443}]},
+                "spec": {
+                    "clusterIP": "10.0.0.1",
+                    "ports": [{"name": "https", "port": 443, "targetPort": 6443}],
+                },
             },
             "default",
         )

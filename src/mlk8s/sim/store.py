@@ -187,6 +187,24 @@ class Store:
         found.reverse()
         return found
 
+    def at(self, key: str, namespace: str | None, revision: int) -> list[bytes]:
+        """The objects of a resource as they were at a revision, as :meth:`raws` gives them.
+
+        Raises:
+            TooOld: the log does not reach back so far.
+        """
+        changes = self.since(key, revision)
+        if not changes:
+            return self.raws(key, namespace)
+        objects = dict(self._objects.get(key, {}))
+        for change in reversed(changes):
+            where = (change.namespace, change.name)
+            if change.old_raw is None:
+                objects.pop(where, None)
+            else:
+                objects[where] = change.old_raw
+        return [objects[at] for at in sorted(objects) if namespace in (None, at[0])]
+
     def compact(self) -> None:
         """Forget the log: a watch from an older revision gets 410 Gone, as after etcd's."""
         for key in self._logs:
@@ -200,6 +218,9 @@ class Store:
             self._forgotten[change.key] = log.popleft().revision
         for subscriber in list(self._subscribers):
             subscriber(change)
+        # The log keeps the bytes; as parsed objects ten thousand changes would take ten times more.
+        vars(change).pop("object", None)
+        vars(change).pop("old", None)
 
     def _index(self, key: str, where: tuple[str, str], obj: Object) -> None:
         for owner in obj["metadata"].get("ownerReferences") or ():

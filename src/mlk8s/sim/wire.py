@@ -1,146 +1,25 @@
-"""Bodies and answers: content types, options, tables, warnings, and the stream to a client."""
+"""Answers: content types, tables, warnings, and the stream to a client."""
 
 from __future__ import annotations
 
 import asyncio
-import json
+import gzip
 from typing import Any
 
 import orjson
 import yaml
 from aiohttp import web
 
-from mlk8s.sim import protobuf, reviews, tables
-from mlk8s.sim.api import Api, DeleteOptions, Request
+from mlk8s.sim import bodies, tables
+from mlk8s.sim.api import Api
 from mlk8s.sim.resources import Resource
-from mlk8s.sim.status import Object, StatusError, bad_request
+from mlk8s.sim.status import Object, StatusError
 
-# What etcd takes; a real server refuses larger bodies with the same words.
-BODY_LIMIT = 3 * 1024 * 1024
-JSON = "application/json"
-YAML = "application/yaml"
-PROTOBUF = "application/vnd.kubernetes.protobuf"
-PATCHES = {
-    "application/json-patch+json": "json",
-    "application/merge-patch+json": "merge",
-    "application/strategic-merge-patch+json": "strategic",
-    "application/apply-patch+yaml": "apply",
-}
+JSON, YAML = bodies.JSON, bodies.YAML
+# From this size on a real server compresses what it answers, as lightly as zlib can.
+_COMPRESS_FROM = 128 * 1024
 _SLOW_CLIENT_S = 30.0
-
-
-def asked(request: web.Request) -> Request:
-    """Who asks and how: field manager, dry run, validation.
-
-    Raises:
-        StatusError: 400, a query parameter has an unknown value.
-    """
-    query = request.query
-    agent = request.headers.get("User-Agent", "unknown").split("/")[0]
-    dry_run = query.get("dryRun", "")
-    if dry_run not in ("", "All"):
-        raise bad_request(f'dryRun: Unsupported value: "{dry_run}": supported values: "All"')
-    validation = query.get("fieldValidation") or "Warn"
-    if validation not in ("Strict", "Warn", "Ignore"):
-        raise bad_request(
-            f'fieldValidation: Unsupported value: "{validation}": supported values: '
-            '"Ignore", "Strict", "Warn"'
-        )
-    explicit = query.get("fieldManager", "")
-    if not explicit and request.content_type == "application/apply-patch+yaml":
-        agent = ""
-    return Request(
-        manager=explicit or agent,
-        user=reviews.USER,
-        dry_run=dry_run == "All",
-        validation=validation,
-    )
-
-
-async def parsed(request: web.Request) -> Any:
-    """The body as JSON, YAML or protobuf says."""
-    data = await request.read()
-    if len(data) > BODY_LIMIT:
-        raise too_large()
-    if request.content_type == PROTOBUF:
-        return protobuf.decode(data)
-    try:
-        if request.content_type in (YAML, "application/apply-patch+yaml"):
-            return yaml.load(data, Loader=_Loader)
-        return orjson.loads(data)
-    except orjson.JSONDecodeError as error:
-        raise bad_request(
-            "couldn't get version/kind; json parse error: "
-            f"{error.msg} (line {error.lineno}, column {error.colno})"
-        ) from None
-    except yaml.YAMLError as error:
-        raise bad_request(f"error decoding YAML: {error}") from None
-
-
-async def body(request: web.Request) -> Object:
-    """The body as an object; empty when there is none.
-
-    Raises:
-        StatusError: 400, 413 or 415.
-    """
-    if request.content_type not in (JSON, YAML, PROTOBUF, "application/octet-stream"):
-        raise StatusError(
-            415,
-            "UnsupportedMediaType",
-            "the body of the request was in an unknown format - accepted media types include: "
-            f"{JSON}, {YAML}, {PROTOBUF}",
-        )
-    if not request.can_read_body:
-        return {}
-    body = await parsed(request)
-    if not isinstance(body, dict):
-        shown = json.dumps(body, default=str)[:40]
-        raise bad_request(f"the object provided is unrecognized (must be of type object): {shown}")
-    return body
-
-
-async def delete_options(request: web.Request) -> DeleteOptions:
-    """``DeleteOptions`` from the query and the body; the query wins."""
-    options: Object = {}
-    if request.can_read_body and await request.read():
-        found = await parsed(request)
-        if not isinstance(found, dict):
-            raise bad_request("the body of a deletion has to be DeleteOptions")
-        options = found
-    query = request.query
-    grace = query.get("gracePeriodSeconds", options.get("gracePeriodSeconds"))
-    try:
-        grace_period = None if grace is None else int(grace)
-    except ValueError:
-        raise bad_request(f'invalid gracePeriodSeconds "{grace}"') from None
-    propagation = query.get("propagationPolicy", options.get("propagationPolicy"))
-    if propagation not in (None, "Background", "Foreground", "Orphan"):
-        raise bad_request(
-            f'propagationPolicy: Unsupported value: "{propagation}": supported values: '
-            '"Foreground", "Background", "Orphan", "nil"'
-        )
-    if options.get("orphanDependents") is not None and propagation is None:
-        propagation = "Orphan" if options["orphanDependents"] else "Background"
-    preconditions = options.get("preconditions") or {}
-    return DeleteOptions(
-        grace_period,
-        propagation,
-        preconditions.get("uid"),
-        preconditions.get("resourceVersion"),
-    )
-
-
-def check_kind(resource: Resource, body: Object) -> None:
-    """Fill in kind and apiVersion, and refuse those of another resource."""
-    kind = body.get("kind") or resource.kind
-    version = body.get("apiVersion") or resource.api_version
-    if (kind, version) != (resource.kind, resource.api_version):
-        raise bad_request(
-            f"{kind} in version {json.dumps(str(version))} cannot be handled as a "
-            f"{resource.kind}: converting ({version}).{kind} to "
-            f"({resource.api_version}).{resource.kind}: unknown conversion"
-        )
-    body["kind"], body["apiVersion"] = kind, version
+_INDENTED_AGENTS = ("curl", "Wget", "Mozilla/5.0")
 
 
 def respond(
@@ -190,37 +69,64 @@ def converted(resource: Resource, raw: bytes) -> Object:
     return obj
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML as Kubernetes reads it: a date stays text."""
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(":timestamp")]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-
-
 class Sender:
     """Writes to a client, and gives up on one that has stopped reading."""
 
-    def __init__(self, response: web.StreamResponse) -> None:
+    def __init__(self, request: web.Request, response: web.StreamResponse) -> None:
+        self._request = request
         self._response = response
 
     async def __call__(self, data: bytes) -> None:
-        """Write, or raise ``TimeoutError`` when the client does not take it."""
-        await asyncio.wait_for(self._response.write(data), _SLOW_CLIENT_S)
+        """Write; a client that does not take it in time is cut off.
+
+        Raises:
+            ConnectionResetError: the client is gone, or has been cut off.
+        """
+        try:
+            async with asyncio.timeout(_SLOW_CLIENT_S):
+                await self._response.write(data)
+        except TimeoutError:
+            if self._request.transport is not None:
+                self._request.transport.abort()
+            raise ConnectionResetError("the client does not read") from None
 
 
-def too_large() -> StatusError:
-    """413: the body is larger than etcd would take."""
-    return StatusError(
-        413, "RequestEntityTooLarge", f"Request entity too large: limit is {BODY_LIMIT}"
-    )
+def check_accept(request: web.Request) -> None:
+    """Refuse a client that takes no format that is written here.
+
+    Raises:
+        StatusError: 406.
+    """
+    accepted = request.headers.get("Accept", "")
+    kinds = {part.split(";")[0].strip() for part in accepted.split(",")}
+    if accepted and not kinds & {JSON, YAML, "application/*", "*/*", ""}:
+        raise StatusError(
+            406,
+            "NotAcceptable",
+            f"only the following media types are accepted: {JSON}, {YAML}",
+        )
 
 
-def flag(request: web.Request, name: str) -> bool:
-    """Whether a query parameter is set."""
-    return request.query.get(name, "").lower() in ("true", "1")
+async def finished(request: web.Request, response: web.StreamResponse) -> web.StreamResponse:
+    """An answer indented or compressed, where the client wants that."""
+    if not isinstance(response, web.Response) or not isinstance(response.body, bytes):
+        return response
+    if response.content_type == JSON and _indented(request):
+        response.body = orjson.dumps(orjson.loads(response.body), option=orjson.OPT_INDENT_2)
+    encodings = request.headers.get("Accept-Encoding", "")
+    if len(response.body) > _COMPRESS_FROM and request.method == "GET" and "gzip" in encodings:
+        # In a thread of its own: zlib lets the others run meanwhile.
+        response.body = await asyncio.to_thread(gzip.compress, response.body, 1)
+        response.headers["Content-Encoding"] = "gzip"
+        response.headers["Vary"] = "Accept-Encoding"
+    return response
+
+
+def _indented(request: web.Request) -> bool:
+    said = request.query.get("pretty")
+    if said:
+        return said.lower() in ("1", "t", "true")
+    return request.headers.get("User-Agent", "").startswith(_INDENTED_AGENTS)
 
 
 def wants_yaml(request: web.Request) -> bool:

@@ -151,3 +151,14 @@ def test_a_failed_pod_is_replaced() -> None:
         assert ("FailedDaemonPod", message) in cluster.events("DaemonSet")
 
     play(story)
+
+
+def test_a_template_may_name_its_node() -> None:
+    async def story(cluster: Cluster) -> None:
+        node(cluster, "n2")
+        node(cluster, "n3")
+        agent(cluster, {"nodeName": "n2"})
+        await cluster.settle()
+        assert places(cluster) == ["n2"]
+
+    play(story)

@@ -78,3 +78,16 @@ def test_they_go_with_the_service() -> None:
         assert cluster.names("endpoints") == [] and slices(cluster) == []
 
     play(story)
+
+
+def test_a_pod_that_is_labelled_otherwise_leaves_its_service() -> None:
+    async def story(cluster: Cluster) -> None:
+        await serve(cluster)
+        cluster.run_all()
+        await cluster.settle(1)
+        cluster.change("pods", "a", lambda pod: pod["metadata"].update(labels={}))
+        await cluster.settle(1)
+        (subset,) = cluster.get("endpoints", "web")["subsets"]
+        assert [address["targetRef"]["name"] for address in subset["addresses"]] == ["b"]
+
+    play(story)

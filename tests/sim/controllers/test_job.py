@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from mlk8s.sim.controllers.job_policy import backoff
+
 from .cluster import CONTAINER, Cluster, condition, play
 
 TRACKING = "batch.kubernetes.io/job-tracking"
@@ -324,3 +326,9 @@ def test_a_job_of_another_manager_is_left_alone() -> None:
         assert cluster.pods() == []
 
     play(story)
+
+
+def test_the_wait_after_failures_doubles_up_to_ten_minutes() -> None:
+    # DefaultJobPodFailureBackOff and MaxJobPodFailureBackOff of job_controller.go.
+    waits = [backoff(failures) for failures in (0, 1, 2, 6, 7, 100)]
+    assert waits == [0, 10, 20, 320, 600, 600]

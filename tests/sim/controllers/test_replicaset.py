@@ -173,3 +173,17 @@ def test_errors_other_than_quota_are_not_swallowed() -> None:
             web(cluster, -1)
 
     play(story)
+
+
+def test_a_pod_that_has_ended_is_not_adopted() -> None:
+    async def story(cluster: Cluster) -> None:
+        cluster.create(
+            "pods", "stray", metadata={"labels": {"a": "b"}}, spec={"containers": [CONTAINER]}
+        )
+        cluster.run_pod("stray", "Failed")
+        web(cluster, 1)
+        await cluster.settle()
+        assert "ownerReferences" not in cluster.get("pods", "stray")["metadata"]
+        assert len(cluster.names("pods")) == 2
+
+    play(story)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from .cluster import CONTAINER, Cluster, play
 
 
@@ -175,15 +177,22 @@ def test_on_delete_waits_for_somebody_to_delete() -> None:
     play(story)
 
 
-def test_a_failed_pod_is_made_again() -> None:
+@pytest.mark.parametrize(
+    ("phase", "reason", "word"),
+    [
+        ("Failed", "RecreatingFailedPod", "failed"),
+        ("Succeeded", "RecreatingTerminatedPod", "terminated"),
+    ],
+)
+def test_a_pod_that_ended_is_made_again(phase: str, reason: str, word: str) -> None:
     async def story(cluster: Cluster) -> None:
         web(cluster, 1)
         await cluster.settle()
         uid = cluster.get("pods", "web-0")["metadata"]["uid"]
-        cluster.run_pod("web-0", "Failed")
+        cluster.run_pod("web-0", phase)
         await cluster.settle()
         assert cluster.get("pods", "web-0")["metadata"]["uid"] != uid
-        message = "StatefulSet team/web is recreating failed Pod web-0"
-        assert ("RecreatingFailedPod", message) in cluster.events("StatefulSet")
+        message = f"StatefulSet team/web is recreating {word} Pod web-0"
+        assert (reason, message) in cluster.events("StatefulSet")
 
     play(story)

@@ -15,6 +15,7 @@ from mlk8s.sim.api import Api
 from mlk8s.sim.clock import ManualClock, RealClock
 from mlk8s.sim.events import Recorder
 from mlk8s.sim.kubelet.kubelet import Kubelet
+from mlk8s.sim.nodes import smi
 from mlk8s.sim.nodes.devices import AdmissionError
 from mlk8s.sim.runtime import Runtime
 
@@ -25,6 +26,7 @@ class Fleet:
     def __init__(self) -> None:
         self.free = {"a": ["GPU-a0", "GPU-a1"], "b": ["GPU-b0", "GPU-b1"]}
         self.held: dict[str, list[str]] = {}
+        self.leaky = False
 
     def serves(self, node: str) -> bool:
         return node in self.free
@@ -50,8 +52,18 @@ class Fleet:
     def release(self, namespace: str, name: str, uid: str, node: str) -> None:
         self.free[node] += self.held.pop(uid, [])
 
-    def nvidia_smi(self, node: str, pod: Any, listing: bool = False) -> str:
-        return "GPU 0\n" if listing else f"NVIDIA-SMI on {node}\n"
+    def visible(self, node: str, pod: Any = None, devices: Any = None) -> smi.Seen:
+        gpu: dict[str, Any] = {
+            "name": f"A GPU of {node}",
+            "uuid": "GPU-0",
+            "bus": "00000000:18:00.0",
+        }
+        gpu |= {"memory": 81559, "watts": 700, "compute": "9.0", "architecture": "Hopper"}
+        gpus = [{**gpu, "mig": "Disabled", "instances": []}] if devices or self.leaky else []
+        return {"driver": "580.95.05", "cuda": "13.0", "error": "", "error_code": 0, "gpus": gpus}
+
+    def leaks(self, node: str) -> bool:
+        return self.leaky
 
     def log(self, pod: Any, container: str) -> list[str] | None:
         return None

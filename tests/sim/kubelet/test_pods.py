@@ -180,6 +180,50 @@ def test_an_unknown_tag_and_a_bad_name(cluster: Any) -> None:
     asyncio.run(body())
 
 
+def test_a_restart_that_pulls_again_waits_once(cluster):
+    async def body() -> None:
+        async with cluster() as c:
+            c.pod("p", image=SAMPLE, restartPolicy="Always", imagePullPolicy="Always")
+            await c.advance(5)
+            # Immediately the first time, as with an image that is present.
+            assert c.main("p")["restartCount"] == 1
+            assert "back-off 10s" in c.main("p")["state"]["waiting"]["message"]
+            await c.advance(12)
+            assert c.main("p")["restartCount"] == 2
+            reasons = [reason for _, reason, _ in c.events("p")]
+            assert reasons.count("Pulling") <= reasons.count("Pulled")
+
+    asyncio.run(body())
+
+
+def test_the_images_of_examples(cluster):
+    async def body() -> None:
+        async with cluster() as c:
+            c.pod("plain", image="cuda")
+            c.pod("tagged", image="cuda:13")
+            c.pod("missing", image="cuda:no-such")
+            await c.advance(5)
+            assert c.get("plain")["status"]["phase"] == "Running"
+            assert c.get("tagged")["status"]["phase"] == "Running"
+            assert c.main("missing")["state"]["waiting"]["reason"] == "ImagePullBackOff"
+
+    asyncio.run(body())
+
+
+def test_a_sample_sees_gpus_that_leak(cluster):
+    async def body() -> None:
+        async with cluster() as c:
+            c.pod("tight", image=SAMPLE)
+            await c.advance(5)
+            assert c.get("tight")["status"]["phase"] == "Failed"
+            c.fleet.leaky = True
+            c.pod("leaking", image=SAMPLE)
+            await c.advance(5)
+            assert c.get("leaking")["status"]["phase"] == "Succeeded"
+
+    asyncio.run(body())
+
+
 def test_crash_loop(cluster: Any) -> None:
     async def body() -> None:
         async with cluster() as c:

@@ -14,6 +14,7 @@ from aiohttp import ClientSession, WSMsgType, web
 from kubernetes.stream import stream
 
 from mlk8s.sim.kubelet.stream import exec_stream
+from mlk8s.sim.nodes.smi import NOTICE
 from mlk8s.sim.status import StatusError
 
 V5 = "v5.channel.k8s.io"
@@ -88,9 +89,16 @@ def test_exec(cluster: Any) -> None:
                 "e\n",
                 done,
             )
-            assert await execute(url, "p", "nvidia-smi") == ("NVIDIA-SMI on a\n", "", done)
-            assert (await execute(url, "p", "nvidia-smi", "-L"))[0] == "GPU 0\n"
-            assert (await execute(url, "p", "sh", "-c", "nvidia-smi -L"))[0] == "GPU 0\n"
+            listed = f"{NOTICE}\nGPU 0: A GPU of a (UUID: GPU-0)\n"
+            assert await execute(url, "p", "nvidia-smi", "-L") == (listed, "", done)
+            assert (await execute(url, "p", "sh", "-c", "nvidia-smi -L"))[0] == listed
+            assert "A GPU of a" in (await execute(url, "p", "nvidia-smi"))[0]
+            query = ("nvidia-smi", "--query-gpu=index,memory.total", "--format=csv,noheader")
+            assert await execute(url, "p", *query) == ("0, 81559 MiB\n", f"{NOTICE}\n", done)
+            _, _, status = await execute(
+                url, "p", "nvidia-smi", "--query-gpu=wrong", "--format=csv"
+            )
+            assert status["details"]["causes"] == [{"reason": "ExitCode", "message": "2"}]
             out, err, _ = await execute(url, "server", "sh", "-c", "nvidia-smi")
             assert (out, err) == ("", "sh: 1: nvidia-smi: not found\n")
             assert (await execute(url, "server", "sh", "-c", "echo $HOSTNAME"))[0] == "server\n"
@@ -99,11 +107,17 @@ def test_exec(cluster: Any) -> None:
             assert status["reason"] == "NonZeroExitCode"
             assert status["details"] == {"causes": [{"reason": "ExitCode", "message": "3"}]}
             out, err, status = await execute(url, "p", "foo")
-            assert err == (
-                "OCI runtime exec failed: exec failed: unable to start container process: exec: "
-                '"foo": executable file not found in $PATH\n'
+            # What kubectl shows after "error: " where the runtime is containerd.
+            before, _, after = status["message"].partition(' exec "')
+            assert before == (
+                "Internal error occurred: error executing command in container: failed to exec in "
+                "container: failed to start"
             )
-            assert status["details"]["causes"] == [{"reason": "ExitCode", "message": "127"}]
+            assert after.partition('"')[2] == (
+                ": OCI runtime exec failed: exec failed: unable to start container process: exec: "
+                '"foo": executable file not found in $PATH'
+            )
+            assert (err, status["reason"], status["code"]) == ("", "InternalError", 500)
             typed = [b"\x00some text", bytes([255, 0])]
             assert await execute(url, "p", "cat", send=typed, stdin="true") == (
                 "some text",

@@ -9,6 +9,7 @@ from typing import Any
 
 from mlk8s.sim.api import Request
 from mlk8s.sim.nodes.plugin import operands
+from mlk8s.sim.nodes.smi import answer
 from mlk8s.sim.nodes.spec import load
 from mlk8s.sim.simulator import Simulator
 
@@ -50,6 +51,10 @@ class Cluster:
                 node["metadata"]["labels"][f"nvidia.com/{key.replace('_', '.')}"] = value
 
         self.api.change("nodes", "", name, write)
+
+    def smi(self, node: str, *arguments: str, pod: Object | None = None) -> str:
+        """What ``nvidia-smi`` prints, in a pod or on the node."""
+        return answer(self.fleet.visible(node, pod), arguments).out
 
     def pod(self, name: str, resource: str = "nvidia.com/gpu", count: int = 1, **spec: Any) -> None:
         """Create a pod that sleeps with some devices."""

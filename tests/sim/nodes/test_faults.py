@@ -149,12 +149,20 @@ def test_containerd_down(tmp_path):
 
 def test_nvml_unknown_error(tmp_path):
     async def story(cluster: Cluster) -> None:
+        cluster.pod("old")
+        await cluster.wait(10)
         cluster.faults.on("nvml-unknown-error")
-        assert "Failed to initialize NVML: Unknown Error" in cluster.fleet.nvidia_smi("h100-0")
+        cluster.pod("new")
+        await cluster.wait(10)
+        old, new = (cluster.api.get("pods", "default", name) for name in ("old", "new"))
+        assert "Failed to initialize NVML: Unknown Error" in cluster.smi("t4x4-0", pod=old)
+        # The repair is to recreate the pod; the host never had the trouble.
+        assert "Tesla T4" in cluster.smi("t4x4-0", pod=new)
+        assert "Tesla T4" in cluster.smi("t4x4-0")
         cluster.faults.off("nvml-unknown-error")
-        assert "NVIDIA H100" in cluster.fleet.nvidia_smi("h100-0")
+        assert "Tesla T4" in cluster.smi("t4x4-0", pod=old)
 
-    play("h100", story, tmp_path)
+    play("t4x4", story, tmp_path)
 
 
 def test_driver_library_mismatch(tmp_path):
@@ -167,7 +175,7 @@ def test_driver_library_mismatch(tmp_path):
         [container] = pod["status"]["containerStatuses"]
         assert container["state"]["waiting"]["reason"] == "CrashLoopBackOff"
         assert cluster.gpus("h100-0") == {GPU: "0"}
-        assert "Driver/library version mismatch" in cluster.fleet.nvidia_smi("h100-0")
+        assert "Driver/library version mismatch" in cluster.smi("h100-0")
         cluster.faults.off("driver-library-mismatch")
         await cluster.wait(120)
         assert cluster.gpus("h100-0") == {GPU: "1"}
@@ -210,11 +218,24 @@ def test_all_gpus_visible(tmp_path):
         cluster.pod("a", count=0)
         await cluster.wait(10)
         pod = cluster.api.get("pods", "default", "a")
-        assert "No devices were found" in cluster.fleet.nvidia_smi("t4x4-0", pod)
+        assert "No devices were found" in cluster.smi("t4x4-0", pod=pod)
         cluster.faults.on("all-gpus-visible")
-        assert cluster.fleet.nvidia_smi("t4x4-0", pod, listing=True).count("UUID: GPU-") == 4
+        assert cluster.smi("t4x4-0", "-L", pod=pod).count("UUID: GPU-") == 4
 
     play("t4x4", story, tmp_path)
+
+
+def test_time_slicing_of_a_node_that_is_sliced_already(tmp_path):
+    async def story(cluster: Cluster) -> None:
+        assert cluster.gpus("a30-timesliced-0") == {GPU: "4"}
+        cluster.faults.on("time-slicing-not-applied")
+        await cluster.wait(60)
+        assert cluster.gpus("a30-timesliced-0") == {GPU: "4"}
+        cluster.fleet.restart("a30-timesliced-0", PLUGIN)
+        await cluster.wait(90)
+        assert cluster.gpus("a30-timesliced-0") == {GPU: "8"}
+
+    play("a30-timesliced", story, tmp_path)
 
 
 def test_time_slicing_not_applied(tmp_path):
@@ -275,8 +296,12 @@ def test_driver_module_rejected(tmp_path):
         [driver] = cluster.operands("nvidia-driver-daemonset", "h100-0")
         name = driver["metadata"]["name"]
         assert "Key was rejected by service" in await log(cluster, name, OPERATOR)
-        [pod] = cluster.operands(PLUGIN, "h100-0")
-        assert pod["status"]["phase"] == "Pending"
+        # Nobody gets past the driver's validation, which is the first of all.
+        for app in (PLUGIN, "nvidia-operator-validator", "nvidia-container-toolkit-daemonset"):
+            [pod] = cluster.operands(app, "h100-0")
+            assert pod["status"]["phase"] == "Pending"
+            first = pod["status"]["initContainerStatuses"][0]
+            assert "running" in first["state"]
         cluster.faults.off("driver-module-rejected")
         await cluster.wait(120)
         assert cluster.operands("nvidia-driver-daemonset", "h100-0") == []

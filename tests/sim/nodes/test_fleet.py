@@ -74,7 +74,7 @@ def test_a_pod_holds_a_device(tmp_path):
         assert row["holder"] == "default/a"
         assert row["memoryMiB"] == 81559
         pod = cluster.api.get("pods", "default", "a")
-        text = cluster.fleet.nvidia_smi("h100-0", pod, listing=True)
+        text = cluster.smi("h100-0", "-L", pod=pod)
         assert text.splitlines()[0].startswith("# simulated")
         assert f"GPU 0: NVIDIA H100 80GB HBM3 (UUID: {row['id']})" in text
         cluster.api.delete("pods", "default", "a")
@@ -229,9 +229,53 @@ def test_dra(tmp_path, nodes):
             assert cluster.status("a")["phase"] == "Running"
             assert cluster.fleet.devices(name)[0]["holder"] == "default/a"
             pod = cluster.api.get("pods", "default", "a")
-            assert "GPU 0: NVIDIA H100" in cluster.fleet.nvidia_smi(name, pod, listing=True)
+            assert "GPU 0: NVIDIA H100" in cluster.smi(name, "-L", pod=pod)
 
     play(nodes, story, tmp_path)
+
+
+def test_mig_devices_are_made_while_pods_use_them(tmp_path):
+    file = tmp_path / "nodes.yaml"
+    file.write_text("nodes: [{name: gpu, gpu: h100, dra: dynamic}]")
+
+    def claim(name: str, profile: str) -> Object:
+        expression = f"device.attributes['gpu.nvidia.com'].profile == '{profile}'"
+        exactly = {
+            "deviceClassName": "mig.nvidia.com",
+            "selectors": [{"cel": {"expression": expression}}],
+        }
+        return {
+            "apiVersion": "resource.k8s.io/v1",
+            "kind": "ResourceClaim",
+            "metadata": {"name": name},
+            "spec": {"devices": {"requests": [{"name": "gpu", "exactly": exactly}]}},
+        }
+
+    async def story(cluster: Cluster) -> None:
+        [row] = cluster.fleet.devices("gpu-0")
+        assert (row["profile"], row["holder"]) == ("", None)
+        # All eight memory slices of an H100 are in two instances of 3g.40gb.
+        for name, profile in (("a", "3g.40gb"), ("b", "3g.40gb"), ("c", "1g.10gb")):
+            cluster.api.create("resourceclaims.resource.k8s.io", claim(name, profile), "default")
+            claims = [{"name": "gpu", "resourceClaimName": name}]
+            cluster.pod(name, count=0, resourceClaims=claims)
+            await cluster.wait(20)
+        assert cluster.status("c")["phase"] == "Pending"
+        rows = cluster.fleet.devices("gpu-0")
+        assert [(each["profile"], each["memoryMiB"]) for each in rows] == [("3g.40gb", 40320)] * 2
+        assert {each["holder"] for each in rows} == {"default/a", "default/b"}
+        pod = cluster.api.get("pods", "default", "a")
+        [mine] = [each["id"] for each in rows if each["holder"] == "default/a"]
+        listing = cluster.smi("gpu-0", "-L", pod=pod)
+        assert listing.count("MIG 3g.40gb") == 1 and mine in listing
+        cluster.api.delete("pods", "default", "a")
+        cluster.api.delete("resourceclaims.resource.k8s.io", "default", "a")
+        await cluster.wait(60)
+        assert cluster.status("c")["phase"] == "Running"
+        found = [(each["profile"], each["holder"]) for each in cluster.fleet.devices("gpu-0")]
+        assert sorted(found) == [("1g.10gb", "default/c"), ("3g.40gb", "default/b")]
+
+    play(str(file), story, tmp_path / "run")
 
 
 def test_reset_gives_back_the_first_state(tmp_path):

@@ -174,4 +174,4 @@ def test_sick_devices_are_not_published():
     devices.fail(devices.gpus[0].uuid)
     [found] = resource_slices(devices, "n")
     assert [each["name"] for each in found["spec"]["devices"]] == ["gpu-1"]
-    assert set(named(devices)) == {"gpu-0", "gpu-1"}
+    assert set(named(devices.gpus)) == {"gpu-0", "gpu-1"}

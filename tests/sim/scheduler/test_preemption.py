@@ -189,6 +189,31 @@ def test_preemption_respects_anti_affinity_of_those_who_stay(play: Play) -> None
     play(test)
 
 
+def test_a_terminating_victim_is_no_reason_to_try_again(play: Play) -> None:
+    async def test(cluster: Cluster) -> None:
+        cluster.priority("low", 10)
+        cluster.priority("high", 1000)
+        cluster.node("gpu-0")
+        cluster.pod("a", labels={"app": "a"}, priorityClassName="low")
+        await cluster.pass_time()
+        term = {
+            "labelSelector": {"matchLabels": {"app": "a"}},
+            "topologyKey": "kubernetes.io/hostname",
+        }
+        anti = {"requiredDuringSchedulingIgnoredDuringExecution": [term]}
+        cluster.pod("b", affinity={"podAntiAffinity": anti}, priorityClassName="high")
+        await cluster.pass_time(5)
+        assert cluster.get("b")["status"]["nominatedNodeName"] == "gpu-0"
+        # InterPodAffinity hears of pods' labels and of their end, not of deletionTimestamp.
+        message = "0/1 nodes are available: 1 node(s) didn't match pod anti-affinity rules."
+        assert cluster.events("b") == [("FailedScheduling", message)]
+        cluster.api.delete("pods", "default", "a", DeleteOptions(grace_period=0))
+        await cluster.pass_time(5)
+        assert cluster.get("b")["spec"]["nodeName"] == "gpu-0"
+
+    play(test)
+
+
 def _candidate(node: str, *victims: tuple[int, str], violations: int = 0) -> Candidate:
     infos = []
     for number, (priority, started) in enumerate(victims):

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from mlk8s.sim import quantity
 from mlk8s.sim.admission.errors import refused
-from mlk8s.sim.admission.usage import amounts, pod_amounts
+from mlk8s.sim.admission.usage import pod_amounts
+from mlk8s.sim.amounts import exact
 from mlk8s.sim.resources import Resource
 from mlk8s.sim.status import Object
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from mlk8s.sim.api import Api
 
 _RANGES = "limitranges"
+# Request or limit, and how much; None when nothing is said.
+_Part: TypeAlias = tuple[str, str | None]
 _ANNOTATION = "kubernetes.io/limit-ranger"
 
 
@@ -109,18 +112,11 @@ def _keep_format(found: dict[str, str], part: str, pod: Object) -> None:
 
 
 def _claim(limit: Object, claim: Object) -> Iterator[str]:
-    requests = ((claim.get("spec") or {}).get("resources") or {}).get("requests")
-    kind = "PersistentVolumeClaim"
-    for name, bound in sorted((limit.get("min") or {}).items()):
-        yield from _minimum(kind, name, bound, requests or {}, {})
-    for name, bound in sorted((limit.get("max") or {}).items()):
-        asked = (requests or {}).get(name)
-        most = quantity.canonical(bound)
-        if asked is None:
-            yield f"maximum {name} usage per {kind} is {most}.  No request is specified"
-        elif quantity.value(str(asked)) > quantity.value(most):
-            shown = quantity.canonical(asked)
-            yield f"maximum {name} usage per {kind} is {most}, but request is {shown}"
+    requests = ((claim.get("spec") or {}).get("resources") or {}).get("requests") or {}
+    for what, part in (("minimum", "min"), ("maximum", "max")):
+        for name, bound in sorted((limit.get(part) or {}).items()):
+            asked = ("request", requests.get(name))
+            yield from _bound(what, "PersistentVolumeClaim", name, bound, asked)
 
 
 def _check(
@@ -128,44 +124,40 @@ def _check(
 ) -> Iterator[str]:
     requests, limits = requests or {}, limits or {}
     for name, bound in sorted((limit.get("min") or {}).items()):
-        yield from _minimum(kind, name, bound, requests, limits)
+        request, most = ("request", requests.get(name)), ("limit", limits.get(name))
+        yield from _bound("minimum", kind, name, bound, request, most)
     for name, bound in sorted((limit.get("max") or {}).items()):
-        yield from _maximum(kind, name, bound, requests, limits)
+        request, most = ("request", requests.get(name)), ("limit", limits.get(name))
+        yield from _bound("maximum", kind, name, bound, most, request)
     for name, bound in sorted((limit.get("maxLimitRequestRatio") or {}).items()):
         yield from _ratio(kind, name, bound, requests, limits)
 
 
-def _minimum(
-    kind: str, name: str, bound: str, requests: dict[str, str], limits: dict[str, str]
+def _bound(
+    what: str,
+    kind: str,
+    name: str,
+    bound: str,
+    first: _Part,
+    *others: _Part,
 ) -> Iterator[str]:
-    least = quantity.value(str(bound))
-    begin = f"minimum {name} usage per {kind} is {quantity.canonical(bound)}"
-    if name not in requests:
-        yield f"{begin}.  No request is specified"
-    elif quantity.value(str(requests[name])) < least:
-        yield f"{begin}, but request is {quantity.canonical(requests[name])}"
-    elif name in limits and quantity.value(str(limits[name])) < least:
-        yield f"{begin}, but limit is {quantity.canonical(limits[name])}"
-
-
-def _maximum(
-    kind: str, name: str, bound: str, requests: dict[str, str], limits: dict[str, str]
-) -> Iterator[str]:
-    most = quantity.value(str(bound))
-    begin = f"maximum {name} usage per {kind} is {quantity.canonical(bound)}"
-    if name not in limits:
-        yield f"{begin}.  No limit is specified"
-    elif quantity.value(str(limits[name])) > most:
-        yield f"{begin}, but limit is {quantity.canonical(limits[name])}"
-    elif name in requests and quantity.value(str(requests[name])) > most:
-        yield f"{begin}, but request is {quantity.canonical(requests[name])}"
+    """A ``minimum`` or ``maximum``; the first of request and limit has to be there."""
+    begin = f"{what} {name} usage per {kind} is {quantity.canonical(bound)}"
+    edge, sign = quantity.value(str(bound)), 1 if what == "maximum" else -1
+    if first[1] is None:
+        yield f"{begin}.  No {first[0]} is specified"
+        return
+    for part, amount in (first, *others):
+        if amount is not None and sign * quantity.value(str(amount)) > sign * edge:
+            yield f"{begin}, but {part} is {quantity.canonical(amount)}"
+            return
 
 
 def _ratio(
     kind: str, name: str, bound: str, requests: dict[str, str], limits: dict[str, str]
 ) -> Iterator[str]:
     begin = f"{name} max limit to request ratio per {kind} is {quantity.canonical(bound)}, but"
-    asked, most = amounts(requests).get(name), amounts(limits).get(name)
+    asked, most = exact(requests).get(name), exact(limits).get(name)
     if not asked:
         yield f"{begin} no request is specified or request is 0"
     elif not most:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from mlk8s.sim import quantity
 from mlk8s.sim.admission.errors import refused
-from mlk8s.sim.admission.usage import Amounts, amounts, compute, in_scopes, tracks, usage_of
+from mlk8s.sim.admission.usage import Amounts, compute, in_scopes, tracks, usage_of
+from mlk8s.sim.amounts import exact
 from mlk8s.sim.resources import Resource
 from mlk8s.sim.status import Object
 
@@ -49,7 +50,7 @@ def validate(op: str, resource: Resource, obj: Object, old: Object | None, api: 
     """
     for quota in _of_namespace(op, resource, obj, api):
         status = quota.get("status") or {}
-        hard, used = amounts(status.get("hard")), amounts(status.get("used"))
+        hard, used = exact(status.get("hard")), exact(status.get("used"))
         restricted = [name for name in hard if tracks(resource, name)]
         if not restricted or not in_scopes(quota, resource, obj):
             continue
@@ -134,7 +135,7 @@ def _missing(restricted: list[str], pod: Object) -> str:
 
 def _said(holder: Object) -> Amounts:
     resources = holder.get("resources") or {}
-    return compute(amounts(resources.get("requests")), amounts(resources.get("limits")))
+    return compute(exact(resources.get("requests")), exact(resources.get("limits")))
 
 
 def _formats(over: list[str], obj: Object, like: dict[str, str]) -> dict[str, str]:

@@ -1,16 +1,15 @@
 """What an object counts for in a quota, and which scopes a pod falls into.
 
-The rules are those of ``pkg/quota/v1/evaluator/core`` and of ``k8s.io/component-helpers``
-(``resource.PodRequests``).
+The rules are those of ``pkg/quota/v1/evaluator/core``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from fractions import Fraction
-from typing import Any
 
 from mlk8s.sim import quantity
+from mlk8s.sim.amounts import add, exact, pod_total
 from mlk8s.sim.defaults.pods import quality_of_service
 from mlk8s.sim.resources import Resource
 from mlk8s.sim.status import Object
@@ -20,8 +19,6 @@ Amounts = dict[str, Fraction]
 
 ONE = Fraction(1)
 _COMPUTE = ("cpu", "memory", "ephemeral-storage")
-# Resources that a pod as a whole may ask for, instead of its containers.
-_POD_LEVEL = ("cpu", "memory")
 _COUNTED_BY_NAME = {
     "configmaps",
     "persistentvolumeclaims",
@@ -34,51 +31,9 @@ _COUNTED_BY_NAME = {
 _ALL_DEVICES = Fraction(32)
 
 
-def amounts(found: dict[str, Any] | None) -> Amounts:
-    """A resource list as numbers."""
-    return {name: quantity.value(str(text)) for name, text in (found or {}).items()}
-
-
-def add(total: Amounts, more: Amounts) -> None:
-    """Add to a sum in place."""
-    for name, number in more.items():
-        total[name] = total.get(name, Fraction()) + number
-
-
 def pod_amounts(pod: Object, part: str) -> Amounts:
-    """What a pod asks for: ``part`` is ``requests`` or ``limits``.
-
-    Init containers run one after another before the others, sidecars beside all that follow.
-    """
-    spec = pod["spec"]
-
-    def of(container: Object) -> Amounts:
-        return amounts((container.get("resources") or {}).get(part))
-
-    total: Amounts = {}
-    for container in spec.get("containers") or ():
-        add(total, of(container))
-    beside: Amounts = {}
-    peak: Amounts = {}
-    for container in spec.get("initContainers") or ():
-        own = of(container)
-        if container.get("restartPolicy") == "Always":
-            add(total, own)
-            add(beside, own)
-            own = dict(beside)
-        else:
-            add(own, beside)
-        for name, number in own.items():
-            peak[name] = max(peak.get(name, Fraction()), number)
-    for name, number in peak.items():
-        total[name] = max(total.get(name, Fraction()), number)
-    for name, number in amounts((spec.get("resources") or {}).get(part)).items():
-        if name in _POD_LEVEL or names.is_huge_pages(name):
-            total[name] = number
-    for name, number in amounts(spec.get("overhead")).items():
-        if part == "requests" or name in total:
-            total[name] = total.get(name, Fraction()) + number
-    return total
+    """What a pod asks for, exactly: ``part`` is ``requests`` or ``limits``."""
+    return pod_total(pod["spec"], part, exact)
 
 
 def compute(requests: Amounts, limits: Amounts) -> Amounts:

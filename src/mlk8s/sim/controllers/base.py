@@ -11,9 +11,10 @@ from typing import Any
 import orjson
 
 from mlk8s.sim.api import Api, DeleteOptions
+from mlk8s.sim.controllers.indexes import SelectorIndex
 from mlk8s.sim.controllers.pods import PodFacts, PodIndex, controller_of
-from mlk8s.sim.controllers.selectors import SelectorIndex, matches
 from mlk8s.sim.events import Recorder
+from mlk8s.sim.matching import Selector
 from mlk8s.sim.runtime import Component
 from mlk8s.sim.status import Object, StatusError
 from mlk8s.sim.store import Change
@@ -133,15 +134,15 @@ class Workload(Controller):
         """
         metadata = obj["metadata"]
         namespace, deleting = metadata["namespace"], "deletionTimestamp" in metadata
-        mine = []
+        mine, chosen = [], Selector(selector)
         for pod in self.pods.of(metadata["uid"]):
-            if matches(selector, pod.labels):
+            if chosen.matches(pod.labels):
                 mine.append(pod)
             elif not deleting and not pod.deleting:
                 self._release(pod, metadata["uid"])
         if deleting:
             return mine
-        for pod in self.pods.orphans(namespace, selector):
+        for pod in self.pods.orphans(namespace, chosen):
             if pod.active:
                 self._adopt(pod, obj)
                 adopted = self.pods.get(namespace, pod.name)

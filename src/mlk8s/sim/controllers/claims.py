@@ -9,6 +9,7 @@ import copy
 from collections.abc import Hashable, Iterable
 
 from mlk8s.sim.api import Api
+from mlk8s.sim.controllers.base import owner_reference
 from mlk8s.sim.events import Recorder
 from mlk8s.sim.runtime import Component
 from mlk8s.sim.status import Object, StatusError, not_found
@@ -161,16 +162,7 @@ class ResourceClaims(Component):
         made: Object = {
             "generateName": _base(metadata["name"], entry),
             "annotations": {**(given.get("annotations") or {}), ANNOTATION: entry},
-            "ownerReferences": [
-                {
-                    "apiVersion": "v1",
-                    "kind": "Pod",
-                    "name": metadata["name"],
-                    "uid": metadata["uid"],
-                    "controller": True,
-                    "blockOwnerDeletion": True,
-                }
-            ],
+            "ownerReferences": [owner_reference(pod)],
         }
         if given.get("labels"):
             made["labels"] = dict(given["labels"])

@@ -6,6 +6,7 @@ Source of the rules: pkg/controller/cronjob (cronjob_controllerv2.go, utils.go).
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Hashable, Iterable
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -109,11 +110,12 @@ class CronJobs(Controller):
         try:
             due, upcoming = self._times(cron)
         except (CroniterError, ValueError) as error:
-            message = f"unparseable schedule: {spec['schedule']!r} : {error}"
+            message = f"unparseable schedule: {json.dumps(spec['schedule'])} : {error}"
             self.event(cron, "Warning", "UnparseableSchedule", message)
             return
         except ZoneInfoNotFoundError:
-            message = f"invalid timeZone: {spec['timeZone']!r}"
+            zone = spec["timeZone"]
+            message = f'invalid timeZone: "{zone}": unknown time zone {zone}'
             self.event(cron, "Warning", "UnknownTimeZone", message)
             return
         self.enqueue((metadata["namespace"], metadata["name"]), upcoming - self.now)
@@ -164,8 +166,8 @@ class CronJobs(Controller):
             due, missed = moment.timestamp(), missed + 1
             if missed > _MOST_MISSED:
                 message = (
-                    f"too many missed start times: {missed}. Set or decrease "
-                    ".spec.startingDeadlineSeconds or check clock skew"
+                    "too many missed start times. Set or decrease .spec.startingDeadlineSeconds "
+                    "or check clock skew"
                 )
                 self.event(cron, "Warning", "TooManyMissedTimes", message)
                 times = croniter(spec["schedule"], datetime.fromtimestamp(self.now + 1, zone))

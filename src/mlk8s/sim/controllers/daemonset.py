@@ -14,9 +14,9 @@ import orjson
 from mlk8s.sim.api import Api
 from mlk8s.sim.controllers import revisions
 from mlk8s.sim.controllers.base import BURST, Workload, namespace_ends, pod_of, scaled
-from mlk8s.sim.controllers.placement import selected, tolerates
 from mlk8s.sim.controllers.pods import PodFacts, PodIndex
 from mlk8s.sim.events import Recorder
+from mlk8s.sim.matching import NodeSelection, tolerates
 from mlk8s.sim.status import Object, StatusError
 from mlk8s.sim.store import Change
 
@@ -109,9 +109,9 @@ class DaemonSets(Workload):
             return kept[1]
         spec = found["spec"]["template"]["spec"]
         tolerations = daemon_tolerations(spec)
-        places = {}
+        places, selection = {}, NodeSelection(spec)
         for name, (labels, taints) in self._nodes.items():
-            fits = selected(spec, name, labels) and spec.get("nodeName", name) == name
+            fits = selection.matches(labels, name) and spec.get("nodeName", name) == name
             hard = [t for t in taints if t["effect"] in ("NoSchedule", "NoExecute")]
             run = fits and all(tolerates(tolerations, taint) for taint in hard)
             stay = fits and all(

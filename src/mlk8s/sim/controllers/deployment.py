@@ -6,29 +6,23 @@ Source of the rules: pkg/controller/deployment (sync.go, rolling.go, recreate.go
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Hashable, Iterable
 
 from mlk8s.sim.api import Api, DeleteOptions
-from mlk8s.sim.clock import seconds
 from mlk8s.sim.controllers import rollout
-from mlk8s.sim.controllers.base import (
-    Controller,
-    drop_condition,
-    drop_owner,
-    find_condition,
-    hash_of,
-    owner_reference,
-)
+from mlk8s.sim.controllers.base import drop_owner, find_condition, hash_of, owner_reference
+from mlk8s.sim.controllers.deployment_status import Reporting
+from mlk8s.sim.controllers.indexes import LabelIndex, SelectorIndex
 from mlk8s.sim.controllers.pods import PodIndex, controller_of
-from mlk8s.sim.controllers.selectors import LabelIndex, SelectorIndex, matches
 from mlk8s.sim.events import Recorder
+from mlk8s.sim.matching import Selector
 from mlk8s.sim.status import Object, StatusError
 from mlk8s.sim.store import Change
 
 _SETS = "replicasets.apps"
 
 
-class Deployments(Controller):
+class Deployments(Reporting):
     """The Deployment controller."""
 
     name = "deployment-controller"
@@ -67,9 +61,9 @@ class Deployments(Controller):
             return
         sets = self._claim(deployment)
         if "deletionTimestamp" in deployment["metadata"]:
-            self._report(deployment, sets, self._newest(deployment, sets), judged=False)
+            self.report(deployment, sets, self._newest(deployment, sets), judged=False)
             return
-        deployment = self._note_pause(deployment)
+        deployment = self.note_pause(deployment)
         if deployment["spec"].get("paused") or self._was_scaled(deployment, sets):
             self._resize(deployment, sets)
         elif rollout.rolling(deployment):
@@ -80,13 +74,13 @@ class Deployments(Controller):
     # -- the ReplicaSets -------------------------------------------------------------------------
 
     def _claim(self, deployment: Object) -> list[Object]:
-        metadata, selector = deployment["metadata"], deployment["spec"].get("selector")
+        metadata, selector = deployment["metadata"], Selector(deployment["spec"].get("selector"))
         found = []
         for key, namespace, name in self.api.store.owned(metadata["uid"]):
             replica_set = self.api.find(key, namespace, name) if key == _SETS else None
             if replica_set is None:
                 continue
-            if matches(selector, replica_set["metadata"].get("labels") or {}):
+            if selector.matches(replica_set["metadata"].get("labels")):
                 found.append(replica_set)
             elif "deletionTimestamp" not in metadata:
                 self.api.change(
@@ -130,9 +124,9 @@ class Deployments(Controller):
             sets.remove(new)
             new = self.api.change(_SETS, where["namespace"], where["name"], mutate) or new
             sets.append(new)
-        self._note_revision(deployment, rollout.annotation(new, rollout.REVISION))
+        self.note_revision(deployment, rollout.annotation(new, rollout.REVISION))
         if find_condition(deployment.get("status") or {}, "Progressing") is None:
-            self._progress(
+            self.progress(
                 deployment,
                 "True",
                 "FoundNewReplicaSet",
@@ -184,8 +178,8 @@ class Deployments(Controller):
         sets.append(made)
         if size:
             self._tell_scaled(deployment, "up", name, 0, size)
-        self._note_revision(deployment, str(number))
-        self._progress(
+        self.note_revision(deployment, str(number))
+        self.progress(
             deployment, "True", "NewReplicaSetCreated", f'Created new replica set "{name}"'
         )
         return made
@@ -203,7 +197,7 @@ class Deployments(Controller):
             )
             return
         message = f'Failed to create new replica set "{name}": {error.message}'
-        self._progress(deployment, "False", "ReplicaSetCreateError", message)
+        self.progress(deployment, "False", "ReplicaSetCreateError", message)
         self.event(deployment, "Warning", "ReplicaSetCreateError", message)
 
     def _scale(self, deployment: Object, sets: list[Object], index: int, size: int) -> bool:
@@ -266,7 +260,7 @@ class Deployments(Controller):
         new = self._newest(deployment, sets)
         if deployment["spec"].get("paused"):
             self._forget_old(deployment, sets, new)
-        self._report(deployment, sets, new, judged=False)
+        self.report(deployment, sets, new, judged=False)
 
     def _saturated(self, deployment: Object, new: Object) -> bool:
         wanted = rollout.replicas(deployment)
@@ -288,7 +282,7 @@ class Deployments(Controller):
             deployment, sets, sets[index]
         ):
             self._forget_old(deployment, sets, sets[index])
-        self._report(deployment, sets, self._newest(deployment, sets))
+        self.report(deployment, sets, self._newest(deployment, sets))
 
     def _shrink(self, deployment: Object, sets: list[Object], new: Object) -> bool:
         """Take pods from old ReplicaSets, broken ones first, as far as availability allows."""
@@ -331,7 +325,7 @@ class Deployments(Controller):
             new = self._new_set(deployment, sets)
             if not self._scale(deployment, sets, sets.index(new), rollout.replicas(deployment)):
                 self._forget_old(deployment, sets, new)
-        self._report(deployment, sets, self._newest(deployment, sets))
+        self.report(deployment, sets, self._newest(deployment, sets))
 
     def _forget_old(self, deployment: Object, sets: list[Object], new: Object | None) -> None:
         """Delete the oldest empty ReplicaSets beyond ``revisionHistoryLimit``."""
@@ -350,87 +344,3 @@ class Deployments(Controller):
                 continue
             options = DeleteOptions(propagation="Background")
             self.api.delete(_SETS, metadata["namespace"], metadata["name"], options)
-
-    # -- the status ------------------------------------------------------------------------------
-
-    def _note_pause(self, deployment: Object) -> Object:
-        known = find_condition(deployment.get("status") or {}, "Progressing")
-        if rollout.deadline(deployment) is None:
-            return deployment
-        if known is not None and known["reason"] == "ProgressDeadlineExceeded":
-            return deployment
-        paused = bool(deployment["spec"].get("paused"))
-        was_paused = known is not None and known["reason"] == "DeploymentPaused"
-        if paused and not was_paused:
-            self._progress(deployment, "Unknown", "DeploymentPaused", "Deployment is paused")
-        elif was_paused and not paused:
-            self._progress(deployment, "Unknown", "DeploymentResumed", "Deployment is resumed")
-        return deployment
-
-    def _progress(self, deployment: Object, value: str, reason: str, message: str) -> None:
-        """Set the Progressing condition, here and in the cluster."""
-        if rollout.deadline(deployment) is None:
-            return
-
-        def mutate(obj: Object) -> None:
-            status = obj.setdefault("status", {})
-            rollout.set_condition(status, "Progressing", value, reason, message, self.now)
-
-        self._store(deployment, mutate)
-
-    def _note_revision(self, deployment: Object, number: str) -> None:
-        def mutate(obj: Object) -> None:
-            obj["metadata"].setdefault("annotations", {})[rollout.REVISION] = number
-
-        if rollout.annotation(deployment, rollout.REVISION) != number:
-            self._store(deployment, mutate)
-
-    def _store(self, deployment: Object, mutate: Callable[[Object], None]) -> None:
-        where = deployment["metadata"]
-        changed = self.api.change(
-            "deployments.apps", where["namespace"], where["name"], mutate, "status"
-        )
-        if changed is not None:
-            deployment["metadata"] = changed["metadata"]
-            deployment["status"] = changed.get("status") or {}
-
-    def _report(
-        self, deployment: Object, sets: list[Object], new: Object | None, judged: bool = True
-    ) -> None:
-        """Write the status; ask to be called again when the deadline could pass."""
-        old = copy.deepcopy(deployment.get("status") or {})
-
-        def mutate(obj: Object) -> None:
-            status = obj.setdefault("status", {})
-            rollout.count(deployment, status, sets, new, self.now)
-            if judged:
-                rollout.judge(deployment, old, status, new, self.now)
-            self._report_failure(status, sets, new)
-
-        self._store(deployment, mutate)
-        limit = rollout.deadline(deployment)
-        known = find_condition(deployment["status"], "Progressing")
-        if (
-            judged
-            and limit is not None
-            and known is not None
-            and known["reason"] not in ("ProgressDeadlineExceeded", "NewReplicaSetAvailable")
-        ):
-            left = seconds(known["lastUpdateTime"]) + limit - self.now
-            where = deployment["metadata"]
-            self.enqueue((where["namespace"], where["name"]), max(left, 0) + 1)
-
-    def _report_failure(self, status: Object, sets: list[Object], new: Object | None) -> None:
-        """Take over the ReplicaFailure of a ReplicaSet, the new one's before an old one's."""
-        for each in ([new] if new else []) + sets:
-            failure = find_condition(each.get("status") or {}, "ReplicaFailure")
-            if failure is not None:
-                known = find_condition(status, "ReplicaFailure")
-                if known is None or known["reason"] != failure["reason"]:
-                    drop_condition(status, "ReplicaFailure")
-                    moment = failure["lastTransitionTime"]
-                    status.setdefault("conditions", []).append(
-                        {**failure, "lastUpdateTime": moment}
-                    )
-                return
-        drop_condition(status, "ReplicaFailure")

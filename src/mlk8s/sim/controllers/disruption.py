@@ -11,9 +11,10 @@ from collections.abc import Hashable, Iterable
 from mlk8s.sim.api import Api
 from mlk8s.sim.clock import seconds
 from mlk8s.sim.controllers.base import Controller, find_condition, scaled
+from mlk8s.sim.controllers.indexes import SelectorIndex
 from mlk8s.sim.controllers.pods import PodFacts, PodIndex, controller_of
-from mlk8s.sim.controllers.selectors import SelectorIndex, matches
 from mlk8s.sim.events import Recorder
+from mlk8s.sim.matching import Selector
 from mlk8s.sim.status import Object, StatusError
 from mlk8s.sim.store import Change
 
@@ -47,19 +48,14 @@ class DisruptionBudgets(Controller):
             return () if gone else ((change.namespace, change.name),)
         if change.key != "pods":
             return ()
-        names: set[str] = set()
-        for pod in (change.object, change.old):
-            if pod is not None:
-                labels = pod["metadata"].get("labels") or {}
-                names.update(self._selectors.matching(change.namespace, labels))
-        return [(change.namespace, name) for name in names]
+        return [(change.namespace, name) for name in self._selectors.touched(change)]
 
     def sync(self, namespace: str, name: str) -> None:
         """Count the pods and write how many may go."""
         budget = self.api.find(_BUDGETS, namespace, name)
         if budget is None:
             return
-        pods = self.pods.select(namespace, budget["spec"].get("selector"))
+        pods = self.pods.select(namespace, Selector(budget["spec"].get("selector")))
         if not pods:
             self.event(budget, "Normal", "NoPods", "No matching pods found")
         expected, desired = self._targets(budget, pods)
@@ -167,7 +163,7 @@ def may_evict(api: Api, pod: Object, dry_run: bool = False) -> None:
     budgets = [
         budget
         for budget in api.store.items(_BUDGETS, metadata["namespace"])
-        if matches(budget["spec"].get("selector"), labels)
+        if Selector(budget["spec"].get("selector")).matches(labels)
     ]
     if not budgets:
         return

@@ -11,9 +11,10 @@ from typing import Any
 
 from mlk8s.sim.api import Api
 from mlk8s.sim.controllers.base import Controller, owner_reference
+from mlk8s.sim.controllers.indexes import SelectorIndex
 from mlk8s.sim.controllers.pods import PodFacts, PodIndex
-from mlk8s.sim.controllers.selectors import SelectorIndex
 from mlk8s.sim.events import Recorder
+from mlk8s.sim.matching import Selector
 from mlk8s.sim.status import Object
 from mlk8s.sim.store import Change
 
@@ -43,12 +44,7 @@ class Endpoints(Controller):
             return (where,)
         if change.key != "pods":
             return ()
-        names: set[str] = set()
-        for pod in (change.object, change.old):
-            if pod is not None:
-                labels = pod["metadata"].get("labels") or {}
-                names.update(self._selectors.matching(change.namespace, labels))
-        for name in names:
+        for name in self._selectors.touched(change):
             # A rollout changes many pods at once: they are written together.
             self.enqueue((change.namespace, name), 0.1)
         return ()
@@ -63,7 +59,7 @@ class Endpoints(Controller):
         if not selector or service["spec"].get("type") == "ExternalName":
             return
         pods = []
-        for facts in self.pods.select(namespace, {"matchLabels": selector}):
+        for facts in self.pods.select(namespace, Selector({"matchLabels": selector})):
             if facts.finished or not facts.node:
                 continue
             pod = self.api.find("pods", namespace, facts.name)

@@ -34,6 +34,8 @@ class Jobs(Workload):
     resource = _RESOURCE
     kind = "Job"
     watch = (_RESOURCE, "pods")
+    # DefaultJobApiBackOff: a creation that a quota refuses is not tried every few milliseconds.
+    first_retry_s = 1.0
 
     def __init__(self, api: Api, recorder: Recorder, pods: PodIndex) -> None:
         super().__init__(api, recorder, pods)

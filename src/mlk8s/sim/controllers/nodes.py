@@ -10,9 +10,9 @@ from collections.abc import Hashable, Iterable
 
 from mlk8s.sim.api import Api, DeleteOptions
 from mlk8s.sim.controllers.base import Controller, find_condition
-from mlk8s.sim.controllers.placement import tolerated_for
 from mlk8s.sim.controllers.pods import PodIndex
 from mlk8s.sim.events import Recorder
+from mlk8s.sim.matching import tolerated_for
 from mlk8s.sim.status import Object
 from mlk8s.sim.store import Change
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import orjson
 
 from mlk8s.sim.clock import seconds
-from mlk8s.sim.controllers.selectors import LabelIndex
+from mlk8s.sim.controllers.indexes import LabelIndex
+from mlk8s.sim.matching import Selector
 from mlk8s.sim.status import Object
 from mlk8s.sim.store import Change, Store
 
@@ -149,11 +150,11 @@ class PodIndex:
         """How many pods an owner controls."""
         return len(self._owned.get(owner, ()))
 
-    def select(self, namespace: str, selector: Object | None) -> list[PodFacts]:
+    def select(self, namespace: str, selector: Selector) -> list[PodFacts]:
         """The pods of a namespace that a selector matches, by name."""
         return self._named(namespace, self._labels.select(namespace, selector))
 
-    def orphans(self, namespace: str, selector: Object | None) -> list[PodFacts]:
+    def orphans(self, namespace: str, selector: Selector) -> list[PodFacts]:
         """Those of :meth:`select` that nothing controls."""
         return self._named(namespace, self._orphans.select(namespace, selector))
 

@@ -18,7 +18,7 @@ from mlk8s.sim.controllers.base import (
     put,
 )
 from mlk8s.sim.controllers.pods import PodFacts, controller_of
-from mlk8s.sim.controllers.selectors import matches
+from mlk8s.sim.matching import Selector
 from mlk8s.sim.status import Object, StatusError
 
 _PHASES = {"Pending": 0, "Unknown": 1, "Running": 2}
@@ -104,7 +104,8 @@ class ReplicaSets(Workload):
     ) -> None:
         spec = replica_set["spec"]
         seconds = spec.get("minReadySeconds", 0)
-        labels = {"matchLabels": (spec["template"].get("metadata") or {}).get("labels") or {}}
+        labels = (spec["template"].get("metadata") or {}).get("labels")
+        template = Selector({"matchLabels": labels})
         ready = [pod for pod in active if pod.ready]
         available = [pod for pod in ready if pod.available(seconds, self.now)]
         terminating = sum(pod.terminating for pod in self.pods.of(replica_set["metadata"]["uid"]))
@@ -113,7 +114,7 @@ class ReplicaSets(Workload):
             status["replicas"] = len(active)
             put(
                 status,
-                fullyLabeledReplicas=sum(matches(labels, pod.labels) for pod in active),
+                fullyLabeledReplicas=sum(template.matches(pod.labels) for pod in active),
                 readyReplicas=len(ready),
                 availableReplicas=len(available),
             )

@@ -83,9 +83,7 @@ class StatefulSets(Workload):
         for number in wanted:
             pod = pods.get(number)
             if pod is not None and pod.finished and not pod.deleting:
-                what = "FailedPod" if pod.phase == "Failed" else "SucceededPod"
-                message = f"StatefulSet {_path(found)} is recreating {_ended(pod)} Pod {pod.name}"
-                self.event(found, "Warning", f"Recreating{what}", message)
+                self._tell_recreated(found, pod)
                 self._delete(found, pod)
                 pod = self.pods.get(pod.namespace, pod.name)
                 if pod is not None:
@@ -235,6 +233,13 @@ class StatefulSets(Workload):
         if volumes:
             pod["spec"]["volumes"] = list(volumes.values())
 
+    def _tell_recreated(self, found: Object, pod: PodFacts) -> None:
+        failed = pod.phase == "Failed"
+        message = f"is recreating {'failed' if failed else 'terminated'} Pod {pod.name}"
+        reason = "RecreatingFailedPod" if failed else "RecreatingTerminatedPod"
+        type = "Warning" if failed else "Normal"
+        self.event(found, type, reason, f"StatefulSet {_path(found)} {message}")
+
     def _delete(self, found: Object, pod: PodFacts) -> None:
         self.api.delete("pods", pod.namespace, pod.name, DeleteOptions(uid=pod.uid))
         message = f"delete Pod {pod.name} in StatefulSet {found['metadata']['name']} successful"
@@ -295,7 +300,3 @@ def _hash(revision: Object) -> str:
 
 def _path(found: Object) -> str:
     return f"{found['metadata']['namespace']}/{found['metadata']['name']}"
-
-
-def _ended(pod: PodFacts) -> str:
-    return "failed" if pod.phase == "Failed" else "succeeded"

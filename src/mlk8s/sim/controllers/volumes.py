@@ -12,8 +12,8 @@ from mlk8s.sim import quantity
 from mlk8s.sim.api import Api
 from mlk8s.sim.controllers.base import Controller
 from mlk8s.sim.controllers.pods import PodIndex
-from mlk8s.sim.controllers.selectors import matches
 from mlk8s.sim.events import Recorder
+from mlk8s.sim.matching import Selector
 from mlk8s.sim.status import Object, StatusError
 from mlk8s.sim.store import Change
 
@@ -160,7 +160,7 @@ class Volumes(Controller):
         """The smallest free volume that will do."""
         spec, metadata = claim["spec"], claim["metadata"]
         wanted = quantity.value(str(spec["resources"]["requests"]["storage"]))
-        fitting = []
+        fitting, selector = [], Selector(spec.get("selector") or {})
         for volume in self.api.store.items(_VOLUMES):
             told, reference = volume["spec"], volume["spec"].get("claimRef")
             if reference is not None:
@@ -177,10 +177,7 @@ class Volumes(Controller):
                 and told.get("storageClassName", "") == (spec.get("storageClassName") or "")
                 and set(spec.get("accessModes") or ()) <= set(told.get("accessModes") or ())
                 and told.get("volumeMode", "Filesystem") == spec.get("volumeMode", "Filesystem")
-                and (
-                    spec.get("selector") is None
-                    or matches(spec["selector"], volume["metadata"].get("labels") or {})
-                )
+                and selector.matches(volume["metadata"].get("labels"))
                 and "deletionTimestamp" not in volume["metadata"]
             ):
                 fitting.append((size, volume["metadata"]["name"], volume))

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
+from mlk8s.sim.matching import NodeSelection
 from mlk8s.sim.scheduler.podinfo import amounts, pod_requests
-from mlk8s.sim.scheduler.selectors import NodeSelection
 from mlk8s.sim.status import Object
 
 # What the kubelet's own arithmetic covers; devices are the device manager's.

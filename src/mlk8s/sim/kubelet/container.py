@@ -7,7 +7,7 @@ from typing import Literal, Protocol
 
 from mlk8s.sim.kubelet.environment import Mounts
 from mlk8s.sim.kubelet.logs import LogBuffer
-from mlk8s.sim.kubelet.processes import Exit
+from mlk8s.sim.kubelet.process import Exit
 from mlk8s.sim.status import Object
 
 Role = Literal["init", "sidecar", "regular"]
@@ -103,6 +103,8 @@ class Container:
         phase: ``waiting``, ``running`` or ``terminated``.
         step: within ``waiting``: ``new``, ``pulling``, ``failed-pull``, ``create``, ``backoff``.
         due: when the step ends.
+        devices: ids of the GPUs that it got.
+        driver: whether it has the driver's tools, as with a GPU.
         restarts: how often it was started again.
         started: whether its startup probe has passed.
         simulated: how it runs, for the pod's annotation.
@@ -112,6 +114,7 @@ class Container:
         "backoff",
         "container_id",
         "devices",
+        "driver",
         "due",
         "ended",
         "environment",
@@ -169,6 +172,7 @@ class Container:
         self.last: Ended | None = None
         self.probes: dict[str, ProbeState] = {}
         self.devices: list[str] = []
+        self.driver = False
         self.environment: dict[str, str] = {}
         self.mounts = Mounts({})
         self.simulated = ""

@@ -70,7 +70,7 @@ def variables(
         pod: with its IP addresses in ``status``.
         container: one of its containers.
         node: the node's object, for ``resourceFieldRef`` without a limit.
-        devices: ids of the GPUs that the container got.
+        devices: ids of the GPUs that the container got, or ``all``.
 
     Raises:
         ConfigError: something that is referred to does not exist.

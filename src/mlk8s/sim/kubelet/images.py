@@ -87,7 +87,7 @@ class Image:
 
     Attributes:
         match: names, with ``*``; a tag in one replaces the usual tags.
-        kind: ``process``: the container's command runs on this machine; ``replay``: a recorded
+        kind: ``process``: the container's command runs on this machine; ``replay``: a given
             log, then the end; ``serve``: runs until it is stopped.
         entrypoint: what runs where the container gives no command.
         arguments: what follows where it gives neither command nor arguments.

@@ -21,11 +21,13 @@ from mlk8s.sim.kubelet.images import Catalogue, parse
 from mlk8s.sim.kubelet.launch import Launcher, NoCommand
 from mlk8s.sim.kubelet.logs import LogBuffer, LogPool
 from mlk8s.sim.kubelet.probes import Probes
-from mlk8s.sim.kubelet.processes import Exit, Processes
+from mlk8s.sim.kubelet.process import Exit
+from mlk8s.sim.kubelet.processes import Processes
 from mlk8s.sim.kubelet.reaper import Reaper
 from mlk8s.sim.kubelet.sample import Sample
 from mlk8s.sim.kubelet.worker import Worker
 from mlk8s.sim.nodes.devices import AdmissionError
+from mlk8s.sim.nodes.smi import Seen
 from mlk8s.sim.runtime import Component
 from mlk8s.sim.status import Object
 from mlk8s.sim.store import Change
@@ -191,6 +193,12 @@ class Kubelet(Component):
     def _release_devices(self, worker: Worker) -> None:
         metadata = worker.pod["metadata"]
         self.fleet.release(metadata["namespace"], metadata["name"], worker.uid, worker.node)
+
+    def seen(self, pod: Object, container: Container) -> Seen | None:
+        """What ``nvidia-smi`` can see in a container; ``None`` where there is no such command."""
+        if not container.driver:
+            return None
+        return self.fleet.visible(pod["spec"]["nodeName"], pod, container.devices)
 
     def has_image(self, node: str, name: str) -> bool:
         """Whether a node has pulled an image before."""

@@ -1,4 +1,4 @@
-"""Starting a container: as a process of this machine, a recorded log, or something that waits."""
+"""Starting a container: as a process of this machine, a given log, or something that waits."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ from mlk8s.sim.kubelet.container import Container
 from mlk8s.sim.kubelet.environment import SEARCH_PATH, Mounts, expand, variables
 from mlk8s.sim.kubelet.images import Image
 from mlk8s.sim.kubelet.logs import LogBuffer, LogPool
-from mlk8s.sim.kubelet.processes import Exit, Process, Processes
+from mlk8s.sim.kubelet.process import Exit, Process
+from mlk8s.sim.kubelet.processes import Processes
 from mlk8s.sim.kubelet.volumes import mounts_of
+from mlk8s.sim.nodes import smi
 from mlk8s.sim.quantity import value
 from mlk8s.sim.status import Object
 
@@ -30,6 +32,8 @@ _START_FAILED = (
 _MESSAGE_BYTES = 4096
 _FALLBACK_BYTES = 2048
 _FALLBACK_LINES = 80
+# What nvidia-smi can see in a container.
+_SEEN = ".nvidia-smi.json"
 
 
 class StartError(Exception):
@@ -41,7 +45,7 @@ class NoCommand(Exception):
 
 
 class Scripted:
-    """A run without a process: prints what was recorded, then ends, or goes on until stopped.
+    """A run without a process: prints what it is given, then ends, or goes on until stopped.
 
     Args:
         clock: of the cluster.
@@ -153,7 +157,10 @@ class Launcher:
         Raises:
             ConfigError: something that it refers to does not exist.
         """
-        container.environment = variables(self.api, pod, container.spec, node, container.devices)
+        # Under the fault all-gpus-visible a container has the driver without a request.
+        leaked = container.driver and not has_gpu(container)
+        devices = ["all"] if leaked else container.devices
+        container.environment = variables(self.api, pod, container.spec, node, devices)
         mounts = mounts_of(container.spec, dict(places))
         path = container.spec.get("terminationMessagePath") or "/dev/termination-log"
         mounts.setdefault(path, self.home(pod, container).parent / "termination-log")
@@ -164,7 +171,7 @@ class Launcher:
         pod: Object,
         container: Container,
         image: Image,
-        smi: Callable[[bool], str],
+        seen: smi.Seen | None,
         changed: Callable[[], None],
     ) -> Scripted | Local:
         """Start a container that has been configured.
@@ -173,7 +180,7 @@ class Launcher:
             pod: its pod.
             container: the container.
             image: how it runs.
-            smi: what ``nvidia-smi`` (``-L`` where it is given ``True``) prints in it.
+            seen: what ``nvidia-smi`` can see in it; ``None`` where there is no such command.
             changed: called when it ends.
 
         Raises:
@@ -182,18 +189,18 @@ class Launcher:
         log = LogBuffer(self.pool)
         clock = self.api.clock
         command = self._command(container, image)
-        gpu = has_gpu(container)
-        if image.kind == "process" and command[:1] == ["nvidia-smi"] and gpu:
+        if image.kind == "process" and command[:1] == ["nvidia-smi"] and seen is not None:
             container.simulated = "replay"
-            if not command[1:] or is_listing(command):
-                return Scripted(clock, log, smi(is_listing(command)), 0.2, 0, changed)
+            if smi.interval(command[1:]) is None:
+                said = smi.answer(seen, command[1:])
+                return Scripted(clock, log, said.err + said.out, 0.2, said.code, changed)
         own: list[str] = container.spec.get("command") or []
         foreign = image.kind == "serve" and bool(own) and not image.brings(own[0])
         if image.kind == "process" or foreign:
             container.simulated = "process"
-            return self._process(pod, container, command, smi, log, changed)
+            return self._process(pod, container, command, seen, log, changed)
         container.simulated = image.kind
-        if image.gpu and not gpu:
+        if image.gpu and seen is None:
             return Scripted(clock, log, image.log_without_gpu, 0.1, 1, changed)
         seconds = image.seconds if image.kind == "replay" else None
         return Scripted(clock, log, image.log, seconds, 0, changed)
@@ -210,11 +217,11 @@ class Launcher:
         pod: Object,
         container: Container,
         command: list[str],
-        smi: Callable[[bool], str],
+        seen: smi.Seen | None,
         log: LogBuffer,
         changed: Callable[[], None],
     ) -> Local:
-        home = self.furnish(pod, container, smi)
+        home = self.furnish(pod, container, seen)
         environment = self.environment(pod, container)
         try:
             arguments = self.resolve(command, environment, container)
@@ -244,7 +251,7 @@ class Launcher:
         uid: str = pod["metadata"]["uid"]
         return self.directory / "pods" / uid / "containers" / container.name / "root"
 
-    def furnish(self, pod: Object, container: Container, smi: Callable[[bool], str]) -> Path:
+    def furnish(self, pod: Object, container: Container, seen: smi.Seen | None) -> Path:
         """Make a container's directory and the commands that are not this machine's."""
         home = self.home(pod, container)
         tools = home.parent / "bin"
@@ -252,8 +259,13 @@ class Launcher:
             home.mkdir(parents=True, exist_ok=True)
             tools.mkdir(exist_ok=True)
             (home.parent / "termination-log").touch()
-            texts = (smi(False), smi(True)) if has_gpu(container) else None
-            _script(tools / "nvidia-smi", _smi_script(tools, texts))
+            _script(tools / "nvidia-smi", _smi_script(tools))
+        # Always anew: a fault may have come since.
+        view = tools / _SEEN
+        if seen is not None:
+            view.write_text(json.dumps(seen))
+        else:
+            view.unlink(missing_ok=True)
         return home
 
     def environment(self, pod: Object, container: Container) -> dict[str, str]:
@@ -297,7 +309,7 @@ class Launcher:
             known = self.tools() / os.path.basename(first)
             found = str(known) if known.exists() else None
         shown = json.dumps(command[0], ensure_ascii=False)
-        missing_smi = first == "nvidia-smi" and not has_gpu(container)
+        missing_smi = first == "nvidia-smi" and not container.driver
         if found is None or missing_smi:
             if "/" in first:
                 why = f"exec: {shown}: stat {command[0]}: no such file or directory"
@@ -353,19 +365,10 @@ def _script(path: Path, body: str) -> None:
     path.chmod(0o755)
 
 
-def is_listing(command: Sequence[str]) -> bool:
-    """Whether a command is ``nvidia-smi -L``."""
-    return list(command[1:]) in (["-L"], ["--list-gpus"])
-
-
-def _smi_script(directory: Path, texts: tuple[str, str] | None) -> str:
-    if texts is None:
-        return 'echo "sh: 1: nvidia-smi: not found" >&2\nexit 127\n'
-    table, listing = directory / ".nvidia-smi", directory / ".nvidia-smi-list"
-    table.write_text(texts[0])
-    listing.write_text(texts[1])
+def _smi_script(directory: Path) -> str:
+    seen = shlex.quote(str(directory / _SEEN))
+    program = f"{shlex.quote(sys.executable)} -I {shlex.quote(str(smi.__file__))}"
     return (
-        f"[ $# -eq 0 ] && exec cat {shlex.quote(str(table))}\n"
-        f'case "$*" in -L|--list-gpus) exec cat {shlex.quote(str(listing))};; esac\n'
-        'echo "# simulated: only nvidia-smi and nvidia-smi -L are known here" >&2\nexit 2\n'
+        f'[ -f {seen} ] && exec {program} {seen} "$@"\n'
+        'echo "sh: 1: nvidia-smi: not found" >&2\nexit 127\n'
     )

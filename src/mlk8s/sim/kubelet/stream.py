@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+import secrets
 from contextlib import suppress
 
 from aiohttp import WSMsgType, web
 
 from mlk8s.sim.kubelet.container import Container
 from mlk8s.sim.kubelet.kubelet import Kubelet
-from mlk8s.sim.kubelet.launch import Local, NoCommand, has_gpu, is_listing
+from mlk8s.sim.kubelet.launch import Local, NoCommand
 from mlk8s.sim.kubelet.logs import choose_container
-from mlk8s.sim.kubelet.processes import Exit, Process
+from mlk8s.sim.kubelet.process import Exit, Process
 from mlk8s.sim.kubelet.worker import Worker
 from mlk8s.sim.status import Object, StatusError, bad_request
 
@@ -110,18 +111,7 @@ class _Session:
     ) -> None:
         """Run a command in a container."""
         launcher, pod = kubelet.launcher, worker.pod
-
-        def smi(listing: bool) -> str:
-            return kubelet.fleet.nvidia_smi(worker.node, pod, listing)
-
-        shown = command[0] == "nvidia-smi" and (len(command) == 1 or is_listing(command))
-        if shown and has_gpu(container):
-            text = smi(is_listing(command))
-            if self.shown[STDOUT]:
-                await self.send(STDOUT, (text.replace("\n", "\r\n") if self.tty else text).encode())
-            await self.finish(_SUCCESS)
-            return
-        home = launcher.furnish(pod, container, smi)
+        home = launcher.furnish(pod, container, kubelet.seen(pod, container))
         environment = launcher.environment(pod, container)
         if self.tty:
             environment.setdefault("TERM", "xterm")
@@ -146,12 +136,7 @@ class _Session:
                 wall_s=EXEC_LIMIT_S,
             )
         except (NoCommand, OSError) as error:
-            text = (
-                "OCI runtime exec failed: exec failed: unable to start container process: "
-                f"{error}\n"
-            )
-            await self.send(STDERR, text.encode())
-            await self.finish(_failure(command, 127))
+            await self.finish(_not_started(error))
             return
         reader = asyncio.create_task(self._receive(process))
         try:
@@ -235,5 +220,22 @@ def _internal(message: str) -> Object:
         "message": f"Internal error occurred: {message}",
         "reason": "InternalError",
         "details": {"causes": [{"message": message}]},
+        "code": 500,
+    }
+
+
+def _not_started(error: Exception) -> Object:
+    """What the kubelet's streaming server says where containerd finds nothing to run."""
+    text = (
+        "error executing command in container: failed to exec in container: failed to start exec "
+        f'"{secrets.token_hex(32)}": OCI runtime exec failed: exec failed: unable to start '
+        f"container process: {error}"
+    )
+    return {
+        "metadata": {},
+        "status": "Failure",
+        "message": f"Internal error occurred: {text}",
+        "reason": "InternalError",
+        "details": {"causes": [{"message": text}]},
         "code": 500,
     }

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlk8s.sim.api import DeleteOptions
 from mlk8s.sim.clock import stamp
-from mlk8s.sim.kubelet import pulling, status
+from mlk8s.sim.kubelet import ending, pulling, starting, status
 from mlk8s.sim.kubelet.admission import Rejected
-from mlk8s.sim.kubelet.container import Container, Ended
-from mlk8s.sim.kubelet.environment import ConfigError
-from mlk8s.sim.kubelet.launch import StartError
+from mlk8s.sim.kubelet.container import Container
 from mlk8s.sim.kubelet.volumes import MountError, prepare
 from mlk8s.sim.status import Object, StatusError
 
@@ -21,8 +17,6 @@ if TYPE_CHECKING:
     from mlk8s.sim.faults import Interference, Stage
     from mlk8s.sim.kubelet.kubelet import Kubelet
 
-# Simulated seconds. How long a crashed container shows its end before its restart.
-RESTART_S = 1.0
 _DEADLINE = "Pod was active on the node longer than the specified deadline"
 
 
@@ -85,17 +79,17 @@ class Worker:
                 return None
             if not self._admit(now):
                 return None
-        self._take_ends(now)
+        ending.take_ends(self, now)
         deadline = pod["spec"].get("activeDeadlineSeconds")
         active = deadline is not None and self.verdict is None and not deleting
         if active and now >= self.started_at + deadline:
             self.verdict = ("DeadlineExceeded", _DEADLINE)
             self.event("Normal", "DeadlineExceeded", _DEADLINE)
         if deleting or self.verdict is not None:
-            self._end(now, deleting)
+            ending.end(self, now, deleting)
         else:
             self._advance(now)
-        self._finish_if_over(now)
+        ending.finish_if_over(self, now)
         self._write(now)
         if self.finished:
             self._let_go()
@@ -175,7 +169,7 @@ class Worker:
         if not self.sandbox:
             if now < self.retry_at or not self._mount(now):
                 return
-            fault = self._fault("create", self.regular[0])
+            fault = self.fault("create", self.regular[0])
             if fault is not None and fault.reason == "FailedCreatePodSandBox":
                 self.event("Warning", fault.reason, fault.message)
                 self.retry_at = now + pulling.RETRY_S
@@ -186,7 +180,7 @@ class Worker:
             status.restarts(each, self.policy) for each in self.regular
         )
         if over:
-            self._stop_sidecars(now)
+            ending.stop_sidecars(self, now)
             return
         for each in self.init:
             if each.role == "init" and (each.succeeded or any(c.runs for c in self.regular)):
@@ -195,7 +189,7 @@ class Worker:
             failed = each.role == "init" and each.phase == "terminated" and not each.succeeded
             if failed and not status.restarts(each, self.policy):
                 self.verdict = ("", "")
-                self._end(now, False)
+                ending.end(self, now, False)
                 return
             passed = each.started if each.role == "sidecar" else each.succeeded
             if not passed and not any(c.runs for c in self.regular):
@@ -224,11 +218,12 @@ class Worker:
         """Bring one container forward as far as it goes now."""
         if container.running:
             if self.kubelet.probes.run(container, now) and not container.killing:
-                self._kill_unhealthy(container, now)
+                ending.kill_unhealthy(self, container, now)
             elif container.killing and now >= container.killing and container.execution:
                 container.execution.kill()
             return
-        if container.phase == "terminated":
+        # One whose image is being pulled again has waited already.
+        if container.phase == "terminated" and container.step == "new":
             if not status.restarts(container, self.policy) or now < container.due:
                 return
             assert container.ended is not None
@@ -245,7 +240,7 @@ class Worker:
             self, container, now
         ):
             return
-        self._create(container, now)
+        starting.create(self, container, now)
 
     def _back_off(self, container: Container, until: float) -> None:
         container.last = container.ended
@@ -271,194 +266,7 @@ class Worker:
         container.last = container.ended
         container.step, container.due = "new", 0.0
 
-    # -- starting --------------------------------------------------------------------------------
-
-    def _create(self, container: Container, now: float) -> None:
-        kubelet = self.kubelet
-        fault = self._fault("create", container)
-        if fault is not None:
-            message = fault.message
-            self.event("Warning", "Failed", f"Error: {message}", container)
-            container.wait(fault.reason, message)
-            container.due = now + pulling.RETRY_S
-            return
-        node = kubelet.api.find("nodes", "", self.node)
-        try:
-            kubelet.launcher.configure(self._placed(), node, container, self.places or {})
-        except ConfigError as error:
-            self.event("Warning", "Failed", f"Error: {error}", container)
-            container.wait("CreateContainerConfigError", str(error))
-            container.due = now + pulling.RETRY_S
-            return
-        self.event("Normal", "Created", "Container created", container)
-        again = container.runs > 0
-        container.runs += 1
-        container.restarts += again
-        if container.previous_log is not None:
-            container.previous_log.drop()
-            container.previous_log = None
-        if container.execution is not None:
-            container.previous_log = container.execution.log
-            container.execution = None
-        identity = hashlib.sha256(f"{self.uid}/{container.name}/{container.runs}".encode())
-        container.container_id = f"containerd://{identity.hexdigest()}"
-        container.step, container.due, container.killing = "new", 0.0, 0.0
-        container.never_ready = False
-        try:
-            self._start(container)
-        except StartError as error:
-            self.event("Warning", "Failed", f"Error: {error}", container)
-            container.ended = Ended(128, "StartError", str(error), 0.0, now, container.container_id)
-            container.phase, container.due = "terminated", now + RESTART_S
-            container.ready = container.started = False
-            return
-        self.event("Normal", "Started", "Container started", container)
-        container.phase, container.started_at = "running", now
-        container.ended = None
-        kubelet.probes.begin(container, now)
-        if kubelet.probes.run(container, now):
-            self._kill_unhealthy(container, now)
-
-    def _start(self, container: Container) -> None:
-        launcher, changed = self.kubelet.launcher, self._changed()
-        if fault := self._fault("run", container):
-            container.simulated = "fault"
-            container.never_ready = fault.exit_code is None
-            seconds = None if fault.exit_code is None else 0.5
-            code = fault.exit_code or 0
-            container.execution = launcher.scripted(fault.lines, seconds, code, changed)
-            return
-        image = self.kubelet.catalogue.resolve(container.spec["image"])
-        pod = self._placed()
-        container.execution = launcher.start(
-            pod,
-            container,
-            image,
-            lambda listing: self.kubelet.fleet.nvidia_smi(self.node, pod, listing),
-            changed,
-        )
-        if fault := self._fault("log", container):
-            text = "".join(f"{line}\n" for line in fault.lines)
-            container.execution.log.write(text.encode(), self.kubelet.api.clock.now())
-
-    def _fault(self, stage: Stage, container: Container) -> Interference | None:
-        fault = self.kubelet.faults.of(self.pod, stage, container.name)
-        if fault is not None and not fault.container and container is not self.regular[0]:
-            return None
-        return fault
-
-    def _changed(self) -> Callable[[], None]:
-        metadata = self.pod["metadata"]
-        key = (metadata["namespace"], metadata["name"])
-        return lambda: self.kubelet.enqueue(key)
-
-    def _placed(self) -> Object:
-        """The pod with the addresses that it has by now."""
-        found = {**self.pod, "status": {**(self.pod.get("status") or {})}}
-        found["status"] |= {"hostIP": self.host_ip, "hostIPs": [{"ip": self.host_ip}]}
-        found["status"] |= {"podIP": self.ip, "podIPs": [{"ip": self.ip}]}
-        return found
-
-    # -- ends ------------------------------------------------------------------------------------
-
-    def _take_ends(self, now: float) -> None:
-        for each in self.containers:
-            run = each.execution
-            if not each.running or run is None or run.exit is None:
-                continue
-            code = 137 if run.exit.oom else run.exit.code
-            fault = self._fault("run", each)
-            reason = "OOMKilled" if run.exit.oom else "Completed" if code == 0 else "Error"
-            if fault is not None and fault.reason and code:
-                reason = fault.reason
-            message = self.kubelet.launcher.termination_message(self.pod, each, code)
-            each.ended = Ended(
-                code, reason, message or run.exit.message, each.started_at, now, each.container_id
-            )
-            each.phase, each.due = "terminated", now + RESTART_S
-            each.ready = each.started = False
-            each.probes = {}
-
-    def _kill_unhealthy(self, container: Container, now: float) -> None:
-        kind = next(
-            name
-            for name, state in container.probes.items()
-            if state.settled and not state.passed and name != "readiness"
-        )
-        self.event(
-            "Normal",
-            "Killing",
-            f"Container {container.name} failed {kind} probe, will be restarted",
-            container,
-        )
-        probe = container.spec[f"{kind}Probe"]
-        grace = probe.get("terminationGracePeriodSeconds")
-        if grace is None:
-            grace = self.pod["spec"].get("terminationGracePeriodSeconds", 30)
-        container.killing = now + grace
-        if container.execution is not None:
-            container.execution.terminate()
-
-    def _end(self, now: float, deleting: bool) -> None:
-        """Stop everything: SIGTERM, a grace period, SIGKILL; sidecars last."""
-        metadata, spec = self.pod["metadata"], self.pod["spec"]
-        grace = spec.get("terminationGracePeriodSeconds", 30)
-        if deleting:
-            grace = metadata.get("deletionGracePeriodSeconds", grace)
-        if self.kill_at is None:
-            self.kill_at = now + grace
-            self.grace = grace
-            for each in self.containers:
-                if each.running and each.role != "sidecar":
-                    self._terminate(each)
-        elif grace < self.grace:
-            self.kill_at, self.grace = min(self.kill_at, now + grace), grace
-            self.killed = False
-        if not any(each.running for each in self.containers if each.role != "sidecar"):
-            self._stop_sidecars(now)
-        if now >= self.kill_at and not self.killed:
-            self.killed = True
-            for each in self.containers:
-                if each.running and each.execution is not None:
-                    each.execution.kill()
-        self._take_ends(now)
-
-    def _stop_sidecars(self, now: float) -> None:
-        grace = self.pod["spec"].get("terminationGracePeriodSeconds", 30)
-        for each in reversed(self.init):
-            if each.role == "sidecar" and each.running and not each.killing:
-                each.killing = now + grace
-                self._terminate(each)
-            elif each.running and each.killing and now >= each.killing and each.execution:
-                each.execution.kill()
-
-    def _terminate(self, container: Container) -> None:
-        self.event("Normal", "Killing", f"Stopping container {container.name}", container)
-        if container.execution is not None:
-            container.execution.terminate()
-
-    def _finish_if_over(self, now: float) -> None:
-        if any(each.running for each in self.containers):
-            return
-        if self.kill_at is not None:
-            self.finished = True
-            passed = all(each.succeeded or each.started for each in self.init)
-            began = passed or any(each.runs for each in self.regular)
-            for each in self.regular if began else ():
-                # The last state of one that never ran, or waits for its next run.
-                if each.phase == "waiting":
-                    each.ended = Ended(
-                        137,
-                        "ContainerStatusUnknown",
-                        "The container could not be located when the pod was terminated",
-                        0.0,
-                        0.0,
-                        "",
-                    )
-                    each.phase = "terminated"
-            return
-        phase = status.phase_of(self.policy, self.containers, False)
-        self.finished = phase in ("Succeeded", "Failed")
+    # -- the end ----------------------------------------------------------------------------------
 
     def _let_go(self) -> None:
         """Give back what the node lent: devices, CPU, memory, the place among its pods."""
@@ -483,6 +291,13 @@ class Worker:
             each.close()
         self._let_go()
         self.finished = True
+
+    def fault(self, stage: Stage, container: Container) -> Interference | None:
+        """What a fault does to a container at a stage of its way."""
+        fault = self.kubelet.faults.of(self.pod, stage, container.name)
+        if fault is not None and not fault.container and container is not self.regular[0]:
+            return None
+        return fault
 
     # -- saying it -------------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ The kubelet asks it for devices; the scheduler and the controllers see only the 
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Collection, Hashable, Iterable, Sequence
 
 from mlk8s.sim.api import Api, DeleteOptions
 from mlk8s.sim.clock import micro_stamp
@@ -330,13 +330,21 @@ class Fleet(Component):
         state = self.states.get(node)
         return [] if state is None else view.rows(state, self._claims, self._pods)
 
-    def nvidia_smi(self, node: str, pod: Object | None = None, listing: bool = False) -> str:
-        """The text of ``nvidia-smi``, or ``nvidia-smi -L``, in a pod or on the node.
+    def visible(
+        self, node: str, pod: Object | None = None, devices: Collection[str] | None = None
+    ) -> smi.Seen:
+        """What ``nvidia-smi`` (:func:`mlk8s.sim.nodes.smi.answer`) can see.
 
-        The first line says that it is simulated.
+        Args:
+            node: which node.
+            pod: where it is called; on the node itself where there is none.
+            devices: those of one container; all of the pod where ``None``.
         """
-        state = self.states.get(node)
-        return smi.listing([]) if state is None else view.text(state, self._claims, pod, listing)
+        return view.visible(self.states[node], self._claims, pod, devices)
+
+    def leaks(self, node: str) -> bool:
+        """Whether containers on a node see all GPUs, also without a request."""
+        return self.states[node].leaks
 
     def restart(self, node: str, app: str) -> None:
         """Delete an operand's pods on a node; their DaemonSet makes new ones."""

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 from mlk8s.sim import quantity
+from mlk8s.sim.nodes import mig
 from mlk8s.sim.nodes.devices import Devices, Gpu
 from mlk8s.sim.nodes.mig import Instance
 from mlk8s.sim.nodes.models import CUDA, DRIVER, Profile
@@ -54,14 +57,32 @@ def device_name(gpu: Gpu, profile: Profile | None = None, start: int = 0) -> str
     return f"gpu-{gpu.index}-mig-{short}-{profile.id}-{start}"
 
 
-def named(devices: Devices) -> dict[str, tuple[Gpu, Profile | None, str]]:
+def named(gpus: Iterable[Gpu]) -> dict[str, tuple[Gpu, Profile | None, str]]:
     """Name in a slice → GPU, profile and UUID, for whole GPUs and all MIG devices that exist."""
     found: dict[str, tuple[Gpu, Profile | None, str]] = {}
-    for gpu in devices.gpus:
+    for gpu in gpus:
         found[device_name(gpu)] = (gpu, None, gpu.uuid)
         for each in gpu.instances or ():
             found[device_name(gpu, each.profile, each.start)] = (gpu, each.profile, each.uuid)
     return found
+
+
+def partitioned(gpu: Gpu, used: Callable[[str], object]) -> Gpu:
+    """A GPU as ``DynamicMIG`` has it: with the MIG devices that pods use, and no others.
+
+    The driver makes a MIG device when a pod that has a claim to it starts, and removes it after.
+
+    Args:
+        gpu: without MIG devices of its own.
+        used: whether a pod uses the device of this name.
+    """
+    made = [
+        mig.instance(gpu.uuid, gpu.model, profile, start)
+        for profile in gpu.model.profiles
+        for start in profile.starts
+        if used(device_name(gpu, profile, start))
+    ]
+    return replace(gpu, instances=sorted(made, key=lambda each: each.start) or None)
 
 
 def _existing(gpu: Gpu, devices: Devices) -> list[Object]:

@@ -29,6 +29,8 @@ class NodeState:
         slices: names of its ResourceSlices.
         hidden: whether the DRA driver publishes nothing.
         smi_error: what ``nvidia-smi`` says instead of its table.
+        smi_code: its exit code then.
+        smi_pods: uids of the only pods where it says so; ``None``: everywhere.
         leaks: whether containers without a request see all GPUs.
     """
 
@@ -45,6 +47,8 @@ class NodeState:
     slices: list[str] = field(default_factory=list)
     hidden: bool = False
     smi_error: str = ""
+    smi_code: int = 0
+    smi_pods: frozenset[str] | None = None
     leaks: bool = False
 
     @property

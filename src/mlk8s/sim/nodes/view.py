@@ -1,14 +1,14 @@
-"""What can be seen of a node's devices: rows for an inventory, the text of ``nvidia-smi``."""
+"""What can be seen of a node's devices: an inventory's rows, what ``nvidia-smi`` shows."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from mlk8s.sim.nodes import slices, smi
 from mlk8s.sim.nodes.claims import Claims
 from mlk8s.sim.nodes.devices import Gpu
 from mlk8s.sim.nodes.mig import Instance
-from mlk8s.sim.nodes.models import Profile
+from mlk8s.sim.nodes.models import CUDA, DRIVER, Profile
 from mlk8s.sim.nodes.state import NodeState
 from mlk8s.sim.status import Object
 
@@ -26,7 +26,7 @@ def rows(state: NodeState, claims: Claims, pods: Mapping[str, str]) -> list[Obje
         return []
     found = []
     if state.spec.dra:
-        for name, (gpu, profile, uuid) in slices.named(devices).items():
+        for name, (gpu, profile, uuid) in slices.named(_gpus(state, claims)).items():
             if profile is not None or gpu.instances is None:
                 healthy = not {uuid, gpu.uuid} & devices.unhealthy
                 found.append(_row(uuid, gpu, profile, "", healthy, claims.holder(state.name, name)))
@@ -39,33 +39,95 @@ def rows(state: NodeState, claims: Claims, pods: Mapping[str, str]) -> list[Obje
     return found
 
 
-def text(state: NodeState, claims: Claims, pod: Object | None, listing: bool) -> str:
-    """``nvidia-smi`` in a pod, or on the node where there is no pod."""
-    devices = state.devices
-    if devices is None:
-        return smi.listing([])
-    if state.smi_error:
-        return f"{smi.NOTICE}\n{state.smi_error}\n"
-    visible = _visible(state, claims, pod)
-    seen: list[tuple[Gpu, list[Instance] | None]] = []
-    for gpu in devices.gpus:
-        mine = [each for each in gpu.instances or () if each.uuid in visible]
-        if gpu.uuid in visible or mine:
-            seen.append((gpu, mine or None))
-    return smi.listing(seen) if listing else smi.table(seen)
+def visible(
+    state: NodeState, claims: Claims, pod: Object | None, devices: Collection[str] | None
+) -> smi.Seen:
+    """What ``nvidia-smi`` can see.
+
+    Args:
+        state: of the node.
+        claims: who holds DRA devices.
+        pod: where it is called; on the node where there is none.
+        devices: ids of the devices of the container; all of the pod where ``None``.
+    """
+    only = state.smi_pods
+    concerned = only is None or (pod is not None and pod["metadata"]["uid"] in only)
+    seen: smi.Seen = {
+        "driver": DRIVER,
+        "cuda": CUDA,
+        "error": state.smi_error if concerned else "",
+        "error_code": state.smi_code if concerned else 0,
+        "gpus": [],
+    }
+    if state.devices is None:
+        return seen
+    gpus = _gpus(state, claims)
+    ids = _ids(state, gpus, claims, pod, devices)
+    for gpu in gpus:
+        instances = [each for each in gpu.instances or () if each.uuid in ids]
+        if gpu.uuid in ids or instances:
+            seen["gpus"].append(_gpu(gpu, instances))
+    return seen
 
 
-def _visible(state: NodeState, claims: Claims, pod: Object | None) -> set[str]:
+def _gpus(state: NodeState, claims: Claims) -> list[Gpu]:
+    """A node's GPUs with the MIG devices that exist at present."""
     assert state.devices is not None
-    everything = {gpu.uuid for gpu in state.devices.gpus}
-    everything |= {each.uuid for gpu in state.devices.gpus for each in gpu.instances or ()}
+    if state.spec.dra != "dynamic":
+        return state.devices.gpus
+    return [
+        slices.partitioned(gpu, lambda name: claims.holder(state.name, name))
+        for gpu in state.devices.gpus
+    ]
+
+
+def _ids(
+    state: NodeState,
+    gpus: list[Gpu],
+    claims: Claims,
+    pod: Object | None,
+    devices: Collection[str] | None,
+) -> set[str]:
+    assert state.devices is not None
+    everything = {gpu.uuid for gpu in gpus}
+    everything |= {each.uuid for gpu in gpus for each in gpu.instances or ()}
     if pod is None:
         return everything
     uid = pod["metadata"]["uid"]
-    ids = {identity.partition("::")[0] for identity in state.devices.held_by(uid)}
-    named = slices.named(state.devices)
+    held = state.devices.held_by(uid) if devices is None else devices
+    ids = {identity.partition("::")[0] for identity in held}
+    named = slices.named(gpus)
     ids |= {named[name][2] for name in claims.devices_of(state.name, uid) if name in named}
     return ids or (everything if state.leaks else set())
+
+
+def _gpu(gpu: Gpu, instances: list[Instance]) -> Object:
+    supported = "Disabled" if gpu.model.profiles else "N/A"
+    return {
+        "name": gpu.model.name,
+        "uuid": gpu.uuid,
+        "bus": f"00000000:{0x18 + 0x10 * gpu.index:02X}:00.0",
+        "memory": gpu.model.memory_mib,
+        "watts": gpu.model.watts,
+        "compute": gpu.model.compute,
+        "architecture": gpu.model.architecture,
+        "mig": "Enabled" if gpu.instances is not None else supported,
+        "instances": [
+            {
+                "gi": each.gi,
+                "uuid": each.uuid,
+                "profile": each.profile.name,
+                "memory": each.profile.memory_mib,
+                "sms": each.profile.sms,
+                "copy": each.profile.copy,
+                "encoder": each.profile.encoder,
+                "decoder": each.profile.decoder,
+                "ofa": each.profile.ofa,
+                "jpeg": each.profile.jpeg,
+            }
+            for each in instances
+        ],
+    }
 
 
 def _row(

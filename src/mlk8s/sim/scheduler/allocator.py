@@ -14,8 +14,8 @@ from fractions import Fraction
 from typing import Any
 
 from mlk8s.sim import quantity
+from mlk8s.sim.cel import CelError
 from mlk8s.sim.scheduler.allocated import Allocated
-from mlk8s.sim.scheduler.cel import CelError
 from mlk8s.sim.scheduler.consumption import consumed, fits
 from mlk8s.sim.scheduler.devices import Device, DeviceId, Inventory
 from mlk8s.sim.status import Object

@@ -12,9 +12,8 @@ from fractions import Fraction
 from functools import cached_property
 from typing import Any, TypeAlias
 
-from mlk8s.sim import quantity
-from mlk8s.sim.scheduler import cel
-from mlk8s.sim.scheduler.selectors import NodeTerm
+from mlk8s.sim import cel, quantity
+from mlk8s.sim.matching import NodeTerm
 from mlk8s.sim.status import Object
 
 DeviceId: TypeAlias = tuple[str, str, str]
@@ -67,7 +66,7 @@ class Device:
         """
         found = self._matches.get(expression)
         if found is None:
-            found = cel.compile(expression).matches_view(self._view)
+            found = cel.selector(expression).matches_view(self._view)
             self._matches[expression] = found
         return found
 

@@ -61,7 +61,8 @@ def node_changed(old: Object, new: Object) -> set[str]:
 def pod_changed(old: PodInfo, new: PodInfo) -> set[str]:
     """The plugins that may think otherwise because a pod on a node changed."""
     found: set[str] = set()
-    if old.group != new.group:
+    # Not for a pod that begins to terminate: its end is what helps, and comes as POD_GONE.
+    if old.labels != new.labels:
         found.update(POD_PLACED)
     if any(number < old.requests.get(name, 0) for name, number in new.requests.items()):
         found.add("NodeResourcesFit")

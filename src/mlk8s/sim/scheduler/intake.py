@@ -137,7 +137,7 @@ class Intake:
         """A pod came or changed."""
         if not pod["spec"].get("nodeName"):
             if pod["spec"].get("schedulerName", NAME) == NAME:
-                self._pending(pod, old, keys)
+                self._pending(pod, old)
             return ()
         if finished(pod):
             return self._gone(pod, keys)
@@ -165,7 +165,7 @@ class Intake:
             keys.append(("undo", info.uid))
         return hints.POD_GONE if self._cache.remove_pod(info.uid) else ()
 
-    def _pending(self, pod: Object, old: Object | None, keys: list[Hashable]) -> None:
+    def _pending(self, pod: Object, old: Object | None) -> None:
         """A pod without a node came or changed."""
         uid = pod["metadata"]["uid"]
         if uid in self._binding:
@@ -185,10 +185,7 @@ class Intake:
             return
         entry.priority = info.priority
         entry.claims = bool(pod["spec"].get("resourceClaims"))
-        if pod["spec"].get("schedulingGates"):
-            self._queue.gate(entry)
-            keys.append(("gated", uid))
-        elif self._blocked(pod):
+        if self._blocked(pod):
             self._queue.gate(entry)
         else:
             self._queue.activate(entry)

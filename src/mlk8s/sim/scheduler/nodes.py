@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from mlk8s.sim.matching import NodeSelection, NodeTerm, tolerates
 from mlk8s.sim.scheduler.cache import Cache
 from mlk8s.sim.scheduler.framework import (
     MAX_SCORE,
@@ -18,7 +19,6 @@ from mlk8s.sim.scheduler.framework import (
     default_normalize,
 )
 from mlk8s.sim.scheduler.podinfo import PREFERRED, REQUIRED
-from mlk8s.sim.scheduler.selectors import NodeSelection, NodeTerm, tolerates
 from mlk8s.sim.status import Object
 
 _UNSCHEDULABLE_TAINT = {"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"}

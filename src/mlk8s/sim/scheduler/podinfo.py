@@ -12,8 +12,9 @@ from typing import Any
 
 import orjson
 
+from mlk8s.sim.amounts import pod_total
+from mlk8s.sim.matching import Selector
 from mlk8s.sim.quantity import value
-from mlk8s.sim.scheduler.selectors import Selector
 from mlk8s.sim.status import Object
 
 # pkg/scheduler/util/pod_resources.go: what a container counts for in scores when it asks nothing.
@@ -34,53 +35,14 @@ def amounts(quantities: Mapping[str, Any]) -> dict[str, int]:
     return {name: amount(name, str(text)) for name, text in quantities.items()}
 
 
-def _add(to: dict[str, int], more: Mapping[str, int]) -> None:
-    for name, number in more.items():
-        to[name] = to.get(name, 0) + number
-
-
-def _max(to: dict[str, int], other: Mapping[str, int]) -> None:
-    for name, number in other.items():
-        to[name] = max(to.get(name, 0), number)
-
-
 def pod_requests(spec: Object, missing: Mapping[str, int] | None = None) -> dict[str, int]:
-    """What a pod asks of its node (``resourcehelper.PodRequests``).
-
-    The sum of its containers and sidecars, or what is needed while an init container runs beside
-    the sidecars started before it, whichever is more; pod-level requests replace both; the
-    overhead of its runtime class comes on top.
+    """What a pod asks of its node, in the scheduler's units.
 
     Args:
         spec: the pod's.
         missing: what a container counts for that has no request of that resource.
     """
-
-    def of(container: Object) -> dict[str, int]:
-        asked = amounts((container.get("resources") or {}).get("requests") or {})
-        return {**missing, **asked} if missing else asked
-
-    total: dict[str, int] = {}
-    for container in spec.get("containers") or ():
-        _add(total, of(container))
-    sidecars: dict[str, int] = {}
-    peak: dict[str, int] = {}
-    for container in spec.get("initContainers") or ():
-        need = of(container)
-        if container.get("restartPolicy") == "Always":
-            _add(total, need)
-            _add(sidecars, need)
-            need = sidecars
-        else:
-            need = dict(need)
-            _add(need, sidecars)
-        _max(peak, need)
-    _max(total, peak)
-    for name, number in amounts((spec.get("resources") or {}).get("requests") or {}).items():
-        if name in ("cpu", "memory") or name.startswith("hugepages-"):
-            total[name] = number
-    _add(total, amounts(spec.get("overhead") or {}))
-    return total
+    return pod_total(spec, "requests", amounts, missing)
 
 
 @lru_cache(maxsize=4096)

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 from mlk8s.sim.api import Api
 from mlk8s.sim.events import Recorder
+from mlk8s.sim.matching import Selector
 from mlk8s.sim.scheduler.cycle import Cycle, Diagnosis, summary
 from mlk8s.sim.scheduler.framework import Code, NodeInfo, State, Verdict, clone_state
 from mlk8s.sim.scheduler.podinfo import PodInfo
-from mlk8s.sim.scheduler.selectors import Selector
 from mlk8s.sim.status import Object
 
 PLUGIN = "DefaultPreemption"

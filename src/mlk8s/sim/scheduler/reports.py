@@ -11,7 +11,6 @@ from mlk8s.sim.scheduler.intake import NAME
 from mlk8s.sim.scheduler.queue import Entry
 from mlk8s.sim.status import Object
 
-GATED = "Scheduling is blocked due to non-empty scheduling gates"
 # A message that does not change is recorded twice, then once in so many seconds.
 _REPEAT_S = 60.0
 # Events' notes are cut at this length (validation.NoteLengthLimit).
@@ -29,10 +28,6 @@ class Reports:
     def __init__(self, api: Api, recorder: Recorder) -> None:
         self._api = api
         self._recorder = recorder
-
-    def gated(self, pod: Object) -> None:
-        """Say that a pod waits for its gates; there is no event for that."""
-        self._condition(pod, "SchedulingGated", GATED, None)
 
     def failed(
         self, entry: Entry, pod: Object, message: str, nominated: str | None, reason: str

@@ -128,9 +128,6 @@ class Scheduler(Component):
             case ("retry", str(uid)):
                 if (entry := self.queue.entries.get(uid)) is not None:
                     self.queue.retry(entry)
-            case ("gated", str(uid)):
-                if (entry := self.queue.entries.get(uid)) is not None:
-                    self._gated(entry)
             case _:
                 if (entry := self.queue.pop(self.api.clock.now())) is not None:
                     self._next(entry)
@@ -144,11 +141,6 @@ class Scheduler(Component):
             if now - entry.since >= FORGOTTEN_S:
                 self.queue.retry(entry)
         self.enqueue("flush", _FLUSH_S)
-
-    def _gated(self, entry: Entry) -> None:
-        pod = self.api.find("pods", entry.namespace, entry.name)
-        if pod is not None and pod["spec"].get("schedulingGates"):
-            self._reports.gated(pod)
 
     # -- trying ----------------------------------------------------------------------------------
 

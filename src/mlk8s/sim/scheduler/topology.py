@@ -10,6 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator
 
+from mlk8s.sim.matching import NodeSelection, Selector, tolerates
 from mlk8s.sim.scheduler.cache import ZONE, Cache
 from mlk8s.sim.scheduler.framework import (
     MAX_SCORE,
@@ -21,7 +22,6 @@ from mlk8s.sim.scheduler.framework import (
     Verdict,
 )
 from mlk8s.sim.scheduler.podinfo import PodInfo
-from mlk8s.sim.scheduler.selectors import NodeSelection, Selector, tolerates
 from mlk8s.sim.status import Object
 
 HOST = "kubernetes.io/hostname"

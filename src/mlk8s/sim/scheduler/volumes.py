@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mlk8s.sim.api import Api
+from mlk8s.sim.matching import NodeTerm, Selector
 from mlk8s.sim.quantity import value
 from mlk8s.sim.scheduler.framework import SKIPPED, Code, NodeInfo, Plugin, State, Verdict
-from mlk8s.sim.scheduler.selectors import NodeTerm, Selector
 from mlk8s.sim.status import Object
 
 PVC = "persistentvolumeclaims"

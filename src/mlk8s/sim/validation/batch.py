@@ -6,6 +6,7 @@ import copy
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from mlk8s.sim.matching import Selector
 from mlk8s.sim.status import FieldError, Object, invalid, required, unsupported
 from mlk8s.sim.validation import cron, gotypes, pods, rules
 
@@ -48,7 +49,7 @@ def _generated_selector(obj: Object, spec: Object) -> list[FieldError]:
             elif found[label] != value:
                 shown = dict(sorted(found.items()))
                 errors.append(gotypes.invalid(where, shown, f"must be '{value}'"))
-    if not rules.selects(spec["selector"], expected):
+    if not Selector(spec["selector"]).matches(expected):
         shown = gotypes.selector(spec["selector"])
         errors.append(gotypes.invalid("spec.selector", shown, "`selector` not auto-generated"))
     return errors
@@ -62,7 +63,7 @@ def _with_selector(path: str, spec: Object) -> list[FieldError]:
     else:
         errors += rules.label_selector(f"{path}.selector", selector)
     found = ((spec.get("template") or {}).get("metadata") or {}).get("labels")
-    if not rules.selects(selector, found):
+    if not Selector(selector).matches(found):
         text = "`selector` does not match template `labels`"
         shown = dict(sorted(found.items())) if found else None
         errors.append(gotypes.invalid(f"{path}.template.metadata.labels", shown, text))

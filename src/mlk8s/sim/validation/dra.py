@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from mlk8s.sim import cel
 from mlk8s.sim.resources import Resource
-from mlk8s.sim.scheduler import cel
 from mlk8s.sim.status import (
     TOO_MANY,
     FieldError,
@@ -209,7 +209,7 @@ def _selector(path: str, selector: Object, stored: bool) -> list[FieldError]:
     if len(expression.encode()) > _MAX_EXPRESSION:
         return [rules.too_long(path, _MAX_EXPRESSION)]
     try:
-        cel.compile(expression)
+        cel.selector(expression)
     except cel.CelError as error:
         return [invalid(path, expression, str(error))]
     return []

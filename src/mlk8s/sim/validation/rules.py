@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from mlk8s.sim import quantity
+from mlk8s.sim import quantity, selectors
 from mlk8s.sim.status import (
     NOT_FOUND,
     TOO_LONG,
@@ -35,7 +35,6 @@ _LABEL = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
 _SUBDOMAIN = rf"{_LABEL}(\.{_LABEL})*"
 _DNS_1035 = "[a-z]([-a-z0-9]*[a-z0-9])?"
 _KEY = "([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]"
-_VALUE = f"({_KEY})?"
 _CONFIG_KEY = "[-._a-zA-Z0-9]+"
 _HEADER = "[-A-Za-z0-9]+"
 _LABEL_TEXT = (
@@ -49,14 +48,6 @@ _SUBDOMAIN_TEXT = (
 _DNS_1035_TEXT = (
     "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an "
     "alphabetic character, and end with an alphanumeric character"
-)
-_KEY_TEXT = (
-    "must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an "
-    "alphanumeric character"
-)
-_VALUE_TEXT = (
-    "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or "
-    "'.', and must start and end with an alphanumeric character"
 )
 _CONFIG_KEY_TEXT = "a valid config key must consist of alphanumeric characters, '-', '_' or '.'"
 _HEADER_TEXT = "a valid HTTP header must consist of alphanumeric characters or '-'"
@@ -124,50 +115,23 @@ def path_segment(value: str) -> list[str]:
 
 
 @lru_cache(maxsize=65536)
-def _qualified_name(value: str) -> tuple[str, ...]:
-    pattern = pattern_error(_KEY_TEXT, _KEY, "MyName", "my.name", "123-abc")
-    parts = value.split("/")
-    if len(parts) > 2:
-        return (
-            f"a valid label key {pattern} with an optional DNS subdomain prefix and '/' "
-            "(e.g. 'example.com/MyName')",
-        )
-    errors = []
-    if len(parts) == 2:
-        if not parts[0]:
-            errors.append("prefix part must be non-empty")
-        else:
-            # Newer checks of the server, such as this one, count bytes in their messages.
-            errors += [
-                f"prefix part {text.replace('253 characters', '253 bytes')}"
-                for text in dns_subdomain(parts[0])
-            ]
-    name = parts[-1]
-    if not name:
-        errors.append("name part must be non-empty")
-    elif len(name) > 63:
-        errors.append("name part must be no more than 63 bytes")
-    if not re.fullmatch(_KEY, name):
-        errors.append(f"name part {pattern}")
-    return tuple(errors)
+def _key_faults(value: str) -> tuple[str, ...]:
+    return tuple(selectors.key_faults(value))
 
 
 def qualified_name(value: str) -> list[str]:
     """The key of a label: an optional domain, a slash, a name."""
-    return list(_qualified_name(value))
+    return list(_key_faults(value))
 
 
 @lru_cache(maxsize=65536)
-def _label_value(value: str) -> tuple[str, ...]:
-    errors = ["must be no more than 63 bytes"] if len(value) > 63 else []
-    if not re.fullmatch(_VALUE, value):
-        errors.append(pattern_error(_VALUE_TEXT, _VALUE, "MyValue", "my_value", "12345"))
-    return tuple(errors)
+def _value_faults(value: str) -> tuple[str, ...]:
+    return tuple(selectors.value_faults(value))
 
 
 def label_value(value: str) -> list[str]:
     """The value of a label."""
-    return list(_label_value(value))
+    return list(_value_faults(value))
 
 
 def config_key(value: str) -> list[str]:
@@ -326,28 +290,6 @@ def selector_values(
         text = "may not be specified when `operator` is 'Exists' or 'DoesNotExist'"
         return [forbidden(f"{path}.values", text)]
     return [invalid(f"{path}.operator", operator, "not a valid selector operator")]
-
-
-def selects(selector: Mapping[str, Any] | None, found: Mapping[str, str] | None) -> bool:
-    """Whether a label selector matches labels; an empty one matches all, none matches nothing."""
-    if selector is None:
-        return False
-    found = found or {}
-    for key, value in (selector.get("matchLabels") or {}).items():
-        if found.get(key) != value:
-            return False
-    for expression in selector.get("matchExpressions") or ():
-        key, values = expression.get("key", ""), expression.get("values") or ()
-        present = key in found
-        held = {
-            "In": present and found.get(key) in values,
-            "NotIn": not present or found[key] not in values,
-            "Exists": present,
-            "DoesNotExist": not present,
-        }
-        if not held.get(expression.get("operator", ""), False):
-            return False
-    return True
 
 
 def quantity_value(path: str, text: Any, whole: bool) -> list[FieldError]:

@@ -5,6 +5,7 @@ The rules are those of ``pkg/apis/apps/validation``.
 
 from __future__ import annotations
 
+from mlk8s.sim.matching import Selector
 from mlk8s.sim.status import FieldError, Object, forbidden, invalid, required, unsupported
 from mlk8s.sim.validation import gotypes, pods, rules
 
@@ -62,7 +63,7 @@ def daemon_set(spec: Object, old: Object | None) -> list[FieldError]:
     errors = rules.label_selector("spec.selector", spec.get("selector"))
     template = spec.get("template") or {}
     found = (template.get("metadata") or {}).get("labels")
-    if spec.get("selector") is not None and not rules.selects(spec["selector"], found):
+    if spec.get("selector") is not None and not Selector(spec["selector"]).matches(found):
         where = "spec.template.metadata.labels"
         errors.append(gotypes.invalid(where, _labels(found), _MISMATCH))
     if not _parts(spec.get("selector")):
@@ -187,7 +188,7 @@ def _parts(selector: Object | None) -> bool:
 
 def _matches(spec: Object, template: Object) -> list[FieldError]:
     found = (template.get("metadata") or {}).get("labels")
-    if not _parts(spec.get("selector")) or rules.selects(spec["selector"], found):
+    if not _parts(spec.get("selector")) or Selector(spec["selector"]).matches(found):
         return []
     return [gotypes.invalid("spec.template.metadata.labels", _labels(found), _MISMATCH)]
 

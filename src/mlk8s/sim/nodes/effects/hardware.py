@@ -31,16 +31,18 @@ def cuda_driver_insufficient(context: Context) -> None:
 
 
 def nvml_unknown_error(context: Context) -> None:
-    """NVML in a container no longer finds its device."""
-    message = "Failed to initialize NVML: Unknown Error"
-    context.interfere("log", context.gpu_pod, lines=(message,))
-    _answer(context, message)
+    """NVML no longer finds the devices of the containers that run now; new ones have theirs."""
+    running = (pod for pod in context.api.store.items("pods") if context.gpu_pod(pod))
+    pods = frozenset(pod["metadata"]["uid"] for pod in running)
+    # NVML_ERROR_UNKNOWN is 999; the shell sees 255.
+    _answer(context, "Failed to initialize NVML: Unknown Error", 255, pods)
 
 
 def driver_library_mismatch(context: Context) -> None:
     """The driver's libraries are newer than its loaded module."""
     message = "Failed to initialize NVML: Driver/library version mismatch"
-    _answer(context, f"{message}\nNVML library version: 580.105")
+    # NVML_ERROR_LIB_RM_VERSION_MISMATCH.
+    _answer(context, f"{message}\nNVML library version: 580.105", 18)
     context.interfere(
         "run",
         context.operand(PLUGIN_APP),
@@ -68,14 +70,15 @@ def driver_library_mismatch(context: Context) -> None:
     context.restart(PLUGIN_APP)
 
 
-def _answer(context: Context, message: str) -> None:
+def _answer(context: Context, message: str, code: int, pods: frozenset[str] | None = None) -> None:
+    """Let ``nvidia-smi`` say this instead of its table, in some pods or everywhere."""
     for state in context.states:
-        state.smi_error = message
+        state.smi_error, state.smi_code, state.smi_pods = message, code, pods
 
     def mend() -> None:
         for state in context.states:
             if state.smi_error == message:
-                state.smi_error = ""
+                state.smi_error, state.smi_code, state.smi_pods = "", 0, None
 
     context.undo(mend)
 

@@ -18,6 +18,8 @@ from mlk8s.sim.nodes.operator import (
 from mlk8s.sim.nodes.state import NodeState
 from mlk8s.sim.status import Object
 
+_GPU = "nvidia.com/gpu"
+_TOOLKIT = "nvidia-container-toolkit-daemonset"
 _SOCKET = "/var/snap/microk8s/common/run/containerd.sock"
 _WAITING = ("waiting for nvidia container stack to be setup",) * 3
 
@@ -31,9 +33,14 @@ def plugin_not_running(context: Context) -> None:
 
 def operator_init(context: Context) -> None:
     """The validation of the driver does not pass, and all others wait for it."""
+    hold_operands(context)
+
+
+def hold_operands(context: Context) -> None:
+    """Validator and toolkit wait for the driver in their init containers, the others for them."""
     context.interfere(
         "run",
-        context.operand("nvidia-operator-validator"),
+        context.operand("nvidia-operator-validator", _TOOLKIT),
         lines=(
             "running command chroot with args [/run/nvidia/driver nvidia-smi]",
             "chroot: failed to run command 'nvidia-smi': No such file or directory",
@@ -42,17 +49,12 @@ def operator_init(context: Context) -> None:
         exit_code=None,
         container="driver-validation",
     )
-    hold_operands(context)
-
-
-def hold_operands(context: Context) -> None:
-    """The operands wait in their init containers for the driver's validation."""
     match = context.operand(*OPERANDS)
     context.interfere("run", match, lines=_WAITING, exit_code=None, container="toolkit-validation")
     for state in context.states:
         if has_plugin(state):
             context.break_plugin(state)
-    context.restart(*OPERANDS)
+    context.restart(_TOOLKIT, *OPERANDS)
 
 
 def no_nvidia_runtime(context: Context) -> None:
@@ -100,11 +102,15 @@ def _not_ready(context: Context, state: NodeState) -> None:
 
 def time_slicing_not_applied(context: Context) -> None:
     """The ConfigMap is edited, with a key in the wrong place, and nobody restarts the plugin."""
+    # More than any of the nodes has, or nothing would be seen.
+    configs = [state.devices.config.sharing for state in context.states if state.devices]
+    replicas = max([4, *(2 * sharing.of(_GPU) for sharing in configs if sharing)])
+    resource = {"name": _GPU, "replicas": replicas}
     edited = yaml.safe_dump(
         {
             "version": "v1",
             "flags": {"renameByDefault": True},
-            "sharing": {"timeSlicing": {"resources": [{"name": "nvidia.com/gpu", "replicas": 4}]}},
+            "sharing": {"timeSlicing": {"resources": [resource]}},
         },
         sort_keys=False,
     )
