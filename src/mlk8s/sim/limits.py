@@ -10,6 +10,7 @@ LIMITS: tuple[tuple[str, str, str], ...] = (
     ("GPU", "operator, NFD and DRA driver pods", "their results only: labels, slices, operands"),
     ("GPU", "which legal placement a driver picks", "the first that fits"),
     ("containers", "images and isolation", "a local process, a replayed log, or ErrImagePull"),
+    ("containers", "a file system of their own", "paths outside of mounts are this machine's"),
     ("containers", "mounts", "mounted paths are rewritten in command, args, env and workingDir"),
     (
         "containers",
@@ -29,9 +30,19 @@ LIMITS: tuple[tuple[str, str, str], ...] = (
         "RBAC, webhooks, admission policies, audit",
         "one administrator; RBAC objects are stored",
     ),
+    (
+        "API",
+        "autoscaling/v1, events.k8s.io, certificates.k8s.io",
+        "absent; kubectl autoscale fails",
+    ),
+    (
+        "API",
+        "service account tokens as JWTs, impersonation",
+        "opaque tokens that may do everything",
+    ),
     ("API", "API versions other than the newest stable", "404"),
     ("API", "managedFields of the cluster's own components", "not recorded"),
-    ("API", "OpenAPI v2, protobuf answers", "clients fall back to v3 and JSON"),
+    ("API", "protobuf answers", "JSON and YAML"),
     ("API", "conversion between versions of a CRD", "fields stay as written"),
     (
         "API",

@@ -18,6 +18,7 @@ from mlk8s.sim.status import Object, StatusError
 JSON, YAML = bodies.JSON, bodies.YAML
 # From this size on a real server compresses what it answers, as lightly as zlib can.
 _COMPRESS_FROM = 128 * 1024
+_AT_ONCE = 256 * 1024
 _SLOW_CLIENT_S = 30.0
 _INDENTED_AGENTS = ("curl", "Wget", "Mozilla/5.0")
 
@@ -76,7 +77,7 @@ class Sender:
         self._request = request
         self._response = response
 
-    async def __call__(self, data: bytes) -> None:
+    async def __call__(self, data: bytes | memoryview) -> None:
         """Write; a client that does not take it in time is cut off.
 
         Raises:
@@ -119,6 +120,26 @@ async def finished(request: web.Request, response: web.StreamResponse) -> web.St
         response.body = await asyncio.to_thread(gzip.compress, response.body, 1)
         response.headers["Content-Encoding"] = "gzip"
         response.headers["Vary"] = "Accept-Encoding"
+    if len(response.body) > _AT_ONCE:
+        return await _piecewise(request, response)
+    return response
+
+
+async def _piecewise(request: web.Request, whole: web.Response) -> web.StreamResponse:
+    """Send a large body piece by piece.
+
+    asyncio's TLS copies what is left of a buffer after each record that it has encrypted, so a
+    body handed over in one costs with the square of its size.
+    """
+    assert isinstance(whole.body, bytes)
+    response = web.StreamResponse(status=whole.status, headers=whole.headers)
+    response.content_length = len(whole.body)
+    await response.prepare(request)
+    send = Sender(request, response)
+    rest = memoryview(whole.body)
+    while rest:
+        await send(rest[:_AT_ONCE])
+        rest = rest[_AT_ONCE:]
     return response
 
 
