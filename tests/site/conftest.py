@@ -40,7 +40,9 @@ def site() -> Iterator[str]:
         thread.join()
 
 
-@pytest.fixture(scope="session")
+# Of a module, not of the session: while it is open, Playwright keeps an event loop running, and
+# other modules of the same worker run their own.
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """Debian's Chromium."""
     path = shutil.which("chromium")
