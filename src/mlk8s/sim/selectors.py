@@ -194,13 +194,6 @@ def from_object(selector: Object | None) -> LabelSelector:
     return LabelSelector(tuple(sorted(found, key=lambda requirement: requirement.key)))
 
 
-def from_map(wanted: Mapping[str, str] | None) -> LabelSelector:
-    """The selector of a plain map, such as a Service's; an empty one selects everything."""
-    return LabelSelector(
-        tuple(Requirement(key, "=", (value,)) for key, value in sorted((wanted or {}).items()))
-    )
-
-
 def _requirement(key: str, operator: str, values: Iterable[str]) -> Requirement:
     given = sorted(set(values))
     faults: list[str] = []
@@ -328,7 +321,6 @@ __all__ = [
     "LabelSelector",
     "Requirement",
     "field",
-    "from_map",
     "from_object",
     "key_faults",
     "labels",

@@ -87,13 +87,13 @@ def test_python_runs_with_its_environment_and_files(cluster: Any, monkeypatch: A
 def test_an_empty_dir_is_shared_and_a_command_may_be_missing(cluster: Any) -> None:
     async def body() -> None:
         async with cluster(manual=False) as c:
-            mount = [{"name": "v", "mountPath": "/work"}]
+            mount = [{"name": "v", "mountPath": "/data"}]
             init = {"name": "i", "image": "busybox", "volumeMounts": mount}
-            init |= {"command": ["sh", "-c", "echo data > /work/file"]}
+            init |= {"command": ["sh", "-c", "echo data > /data/file"]}
             c.pod(
                 "p",
                 image="busybox",
-                command=["cat", "/work/file"],
+                command=["cat", "/data/file"],
                 volumeMounts=mount,
                 volumes=[{"name": "v", "emptyDir": {}}],
                 initContainers=[init],
@@ -211,14 +211,14 @@ def test_a_process_that_ignores_sigterm_is_killed_after_its_grace(cluster: Any) 
 def test_liveness_and_readiness_commands(cluster: Any) -> None:
     async def body() -> None:
         async with cluster(manual=False) as c:
-            test = {"exec": {"command": ["test", "-e", "/work/ok"]}, "periodSeconds": 1}
+            test = {"exec": {"command": ["test", "-e", "/data/ok"]}, "periodSeconds": 1}
             c.pod(
                 "p",
                 image="busybox",
-                command=["sh", "-c", "sleep 1; touch /work/ok; sleep 100"],
+                command=["sh", "-c", "sleep 1; touch /data/ok; sleep 100"],
                 readinessProbe=test,
                 volumes=[{"name": "v", "emptyDir": {}}],
-                volumeMounts=[{"name": "v", "mountPath": "/work"}],
+                volumeMounts=[{"name": "v", "mountPath": "/data"}],
             )
             c.pod(
                 "q",

@@ -100,15 +100,6 @@ def test_a_layout_of_ones_own():
     assert mig.layout("half", H100, 2, text) == [("3g.40gb", "3g.40gb"), None]
 
 
-def test_create_and_destroy_one():
-    devices = cut("all-balanced")
-    with pytest.raises(mig.LayoutError):
-        devices.create(0, "1g.10gb")
-    victim = (devices.gpus[0].instances or [])[0]
-    devices.destroy(victim.uuid)
-    assert devices.create(0, "1g.10gb") == victim
-
-
 def test_mixed_keeps_whole_gpus_beside_slices():
     layout = [None, ("7g.80gb",)]
     devices = Devices("n", H100, 2, PluginConfig("mixed"), layout)

@@ -218,36 +218,6 @@ class Devices:
         for gpu, instances in zip(self.gpus, made, strict=True):
             gpu.instances = instances
 
-    def create(self, index: int, profile: str) -> mig.Instance:
-        """Create one MIG device beside the others on a GPU.
-
-        Raises:
-            LayoutError: there is no legal place left.
-        """
-        gpu = self.gpus[index]
-        present = [(each.profile, each.start) for each in gpu.instances or ()]
-        [(found, start)] = mig.place(self.model, [profile], present)
-        made = mig.instance(gpu.uuid, self.model, found, start)
-        gpu.instances = sorted([*(gpu.instances or ()), made], key=lambda each: each.start)
-        return made
-
-    def destroy(self, identity: str) -> None:
-        """Remove one MIG device.
-
-        Raises:
-            LayoutError: a pod holds it, or there is none of this UUID.
-        """
-        if any(held.partition("::")[0] == identity for held in self._held):
-            raise mig.LayoutError("error destroying Compute instance: In use by another client")
-        for gpu in self.gpus:
-            for each in gpu.instances or ():
-                if each.uuid == identity and gpu.instances is not None:
-                    gpu.instances.remove(each)
-                    return
-        raise mig.LayoutError(f"no MIG device {identity}")
-
-    # -- health ------------------------------------------------------------------------------
-
     def fail(self, identity: str) -> None:
         """A device reports an Xid error: allocatable drops until the plugin restarts.
 
