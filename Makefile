@@ -12,16 +12,25 @@ SITE := _build/html
 # Chapters, and the pages of the book that are notebooks.
 NOTEBOOKS := $(wildcard notebooks/*.ipynb book/*.ipynb)
 SITE_SOURCES := _config.yml _toc.yml $(NOTEBOOKS) $(wildcard book/*.md book/*.bib book/_static/*) \
-	src/mlk8s/course/site.py
+	$(addprefix src/mlk8s/,course/site.py course/troubleshooting.py course/troubles.yaml \
+	sim/trouble.py sim/nodes/faults.yaml)
+# Code, for ruff; mypy has its own list.
+CODE := src tests benchmarks tools labs
 TORCH := $(shell sed -n 's/^torch==//p' requirements.lock)
 # PyTorch's own index: the package registry has no CPU build for Linux.
 TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 HAS_DRIVER := $(wildcard /proc/driver/nvidia/version)
 ON_LINUX := $(filter Linux,$(shell uname -s))
-EXTRAS := book,dev$(if $(HAS_DRIVER),$(comma)gpu)
+EXTRAS := book,dev,kubeflow$(if $(HAS_DRIVER),$(comma)gpu)
 comma := ,
 # What fits beside the contents list without scrolling.
 NOTEBOOK_WIDTH := 79
+
+define NEEDS_PYTHON
+$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	echo "$(PYTHON) is $$($(PYTHON) --version 2>&1), and the course needs Python 3.11 or later." >&2; \
+	echo "Next: install one, and add its name to the command: PYTHON=python3.12" >&2; exit 1; }
+endef
 
 .PHONY: help
 help: ## list the targets
@@ -34,12 +43,12 @@ book: setup ## install, execute all chapters, build the site
 	@echo "The book is in $(SITE). Look at it with: make serve"
 
 .PHONY: test
-test: export MLK8S_GPU := h100-sxm
+test: export MLK8S_GPU := recorded
 test: export MLK8S_CLUSTER := simulated
 test: setup tools clients ## all that CI checks; does its own set-up
-	$(BIN)/ruff format --check --quiet src tests benchmarks tools
+	$(BIN)/ruff format --check --quiet $(CODE)
 	$(BIN)/ruff format --check --quiet --line-length $(NOTEBOOK_WIDTH) $(NOTEBOOKS)
-	$(BIN)/ruff check --quiet src tests benchmarks tools $(NOTEBOOKS)
+	$(BIN)/ruff check --quiet $(CODE) $(NOTEBOOKS)
 	$(BIN)/mypy
 	$(BIN)/mlk8s notebooks check $(NOTEBOOKS)
 	$(BIN)/mlk8s run $(NOTEBOOKS)
@@ -57,7 +66,7 @@ lab: setup ## JupyterLab on loopback behind a token; PORT=8888
 
 .PHONY: update
 update: setup ## execute all chapters and store their outputs
-	MLK8S_GPU=h100-sxm $(BIN)/mlk8s run --update $(NOTEBOOKS)
+	MLK8S_GPU=recorded $(BIN)/mlk8s run --update $(NOTEBOOKS)
 
 .PHONY: record
 record: setup ## record this GPU machine into src/mlk8s/recordings
@@ -65,9 +74,9 @@ record: setup ## record this GPU machine into src/mlk8s/recordings
 
 .PHONY: format
 format: setup ## format the code, and notebooks into canonical form
-	$(BIN)/ruff format --quiet src tests benchmarks tools
+	$(BIN)/ruff format --quiet $(CODE)
 	$(BIN)/ruff format --quiet --line-length $(NOTEBOOK_WIDTH) $(NOTEBOOKS)
-	$(BIN)/ruff check --quiet --fix src tests benchmarks tools $(NOTEBOOKS)
+	$(BIN)/ruff check --quiet --fix $(CODE) $(NOTEBOOKS)
 	$(BIN)/mlk8s notebooks fix $(NOTEBOOKS)
 
 .PHONY: lock
@@ -86,9 +95,7 @@ clean: ## remove what was built; the environment stays
 setup: $(STAMP) ## create the environment from requirements.lock
 
 $(STAMP): pyproject.toml requirements.lock
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
-		echo "$(PYTHON) is $$($(PYTHON) --version 2>&1), and the course needs Python 3.11 or later." >&2; \
-		echo "Next: install one and name it, for example: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
+	@$(NEEDS_PYTHON)
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing the environment into $(VENV) (several minutes the first time)"
 ifeq ($(HAS_DRIVER)$(ON_LINUX),Linux)
@@ -100,11 +107,16 @@ endif
 	$(BIN)/python -m compileall -q src/mlk8s
 	@touch $@
 
-# A browser for the tests of the site, and a compiler for those of NVML and of CUDA kernels.
+# A browser for the tests of the site, a compiler for those of NVML and of CUDA kernels, podman for
+# those of containers, debootstrap and SSH for those of the playbook. COMMAND:PACKAGE where they differ.
+TOOLS := chromium c++:g++ podman runc busybox:busybox-static debootstrap ssh:openssh-client \
+	ip:iproute2 nsenter:util-linux
 .PHONY: tools
 tools:
-	@missing=; command -v chromium >/dev/null || missing=chromium; \
-	command -v c++ >/dev/null || missing="$$missing g++"; \
+	@PATH="$$PATH:/usr/sbin:/sbin"; missing=; \
+	for tool in $(TOOLS); do \
+		command -v $${tool%%:*} >/dev/null || missing="$$missing $${tool##*:}"; \
+	done; \
 	if [ -n "$$missing" ]; then \
 		command -v apt-get >/dev/null || { echo "The tests need: $$missing. Next: install them with your package manager." >&2; exit 1; }; \
 		sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
@@ -119,6 +131,38 @@ clients: $(CLIENTS:%=_build/clients/%/.installed)
 
 _build/clients/%/.installed: | $(STAMP)
 	$(BIN)/pip install --quiet --no-deps --upgrade --target _build/clients/$* kubernetes==$*
+	@touch $@
+
+# The playbooks have an environment of their own: a clone and Python are enough.
+NODE_VENV := _build/node-venv
+PLAYBOOK = cd labs/ansible && $(CURDIR)/$(NODE_VENV)/bin/ansible-playbook
+HOST ?=
+INVENTORY ?=
+PLAY ?= site.yml
+ARGS ?=
+.PHONY: node
+node: export NODE_HOSTS := $(HOST)
+node: ## from Ubuntu with a GPU to a node of the course; HOST=ubuntu@203.0.113.7 or INVENTORY=
+	@test -n "$$NODE_HOSTS" -o -n "$(INVENTORY)" || { \
+		echo "HOST says which machine, and it is empty. Next: make node HOST=ubuntu@203.0.113.7" >&2; exit 1; }
+	@$(MAKE) --no-print-directory $(NODE_VENV)/.installed
+	$(PLAYBOOK) --inventory $(if $(INVENTORY),'$(abspath $(INVENTORY))',hosts.py) $(PLAY) $(ARGS)
+
+ACTION ?= list
+# What the command line may say, and the playbook's name for it; the environment does not count.
+MACHINE := NAME:machine_name TYPE:machine_type REGION:machine_region DISK:machine_disk_gb \
+	TEMPLATE:machine_template CONFIRM:confirm
+said = $(if $(filter command line,$(origin $(1))),$($(1)))
+.PHONY: machine
+machine: $(NODE_VENV)/.installed ## a GPU machine at Paperspace; ACTION= list, create, start, stop, destroy; NAME=gpu1
+	$(PLAYBOOK) --inventory localhost, paperspace.yml -e 'machine_action=$(ACTION)' $(strip \
+		$(foreach each,$(MACHINE),$(if $(call said,$(word 1,$(subst :, ,$(each)))),-e \
+		'$(word 2,$(subst :, ,$(each)))=$(call said,$(word 1,$(subst :, ,$(each))))'))) $(ARGS)
+
+$(NODE_VENV)/.installed: requirements.lock
+	@$(NEEDS_PYTHON)
+	@$(PYTHON) -m venv $(NODE_VENV)
+	$(NODE_VENV)/bin/pip install --quiet --constraint requirements.lock ansible-core
 	@touch $@
 
 $(SITE)/.built: $(SITE_SOURCES) requirements.lock

@@ -166,6 +166,18 @@ def test_bars_with_marks_at_their_peaks() -> None:
     assert plain["layout"]["showlegend"] is False
 
 
+def test_stacked_bars_are_laid_end_to_end_from_the_top() -> None:
+    used = Table([{"node": "a", "small": 4, "free": 4}, {"node": "b", "small": 8, "free": 0}], SPEC)
+    value = chart(plots.stacked(used, "node", ["small", "free"], x_title="GPUs", **TEXT))
+    assert [(t["name"], t["orientation"], t["x"], t["y"]) for t in value["data"]] == [
+        ("small", "h", [4, 8], ["a", "b"]),
+        ("free", "h", [4, 0], ["a", "b"]),
+    ]
+    assert value["layout"]["barmode"] == "stack"
+    assert value["layout"]["yaxis"]["autorange"] == "reversed"
+    assert value["layout"]["xaxis"]["title"]["text"] == "GPUs"
+
+
 def test_a_column_that_the_table_lacks_is_an_error() -> None:
     with pytest.raises(KeyError, match="speed"):
         plots.lines(RATES, "size", "speed", **TEXT)
@@ -228,3 +240,25 @@ def test_no_reference_line_where_the_figure_is_not_known() -> None:
     unknown = plots.lines(RATES, "size", "rate [TFLOP/s]", reference=(None, "peak"), **TEXT)
     assert len(chart(known)["layout"]["shapes"]) == 1
     assert "shapes" not in chart(unknown)["layout"]
+
+
+def test_parallel_coordinates_run_from_least_to_most() -> None:
+    trials = Table(
+        [
+            {"lr": 0.001, "rank": 4, "loss": 3.0},
+            {"lr": 0.01, "rank": 16, "loss": 1.0},
+            {"lr": 0.1, "rank": 16, "loss": 2.0},
+        ],
+        SPEC,
+    )
+    figure = plots.parallel(trials, ["lr", "rank", "loss"], "loss", log=["lr"], **TEXT)
+    drawn = chart(figure)
+    assert [line["y"] for line in drawn["data"]] == [
+        pytest.approx([0, 0, 1]),
+        pytest.approx([0.5, 1, 0]),
+        pytest.approx([1, 1, 0.5]),
+    ]
+    assert drawn["data"][0]["text"] == ["lr 0.001", "rank 4", "loss 3"]
+    ends = [(note["x"], note["y"], note["text"]) for note in drawn["layout"]["annotations"]]
+    assert ("lr", 0, "0.001") in ends and ("lr", 1, "0.1") in ends
+    assert len({line["line"]["color"] for line in drawn["data"]}) == 3

@@ -237,6 +237,10 @@ def test_figures_are_set_flush_right() -> None:
     page = Table(ROWS, LIVE)._repr_html_()
     assert "<td class=num>1,194</td>" in page
     assert "<td>fp32</td>" in page
+    # A sentence that starts with a figure is no figure; one with its unit is.
+    said = Table({"said": "0/4 nodes are available: 4 Insufficient cpu.", "rate": "3.1 TB/s"}, LIVE)
+    assert "<td>0/4 nodes" in said._repr_html_()
+    assert "<td class=num>3.1 TB/s</td>" in said._repr_html_()
 
 
 def test_markup_in_values_stays_text() -> None:

@@ -86,6 +86,20 @@
     return value;
   }
 
+  // Plotly writes a label inside a bar in grey or white; of black and white one has 4.5:1 always.
+  function inkInside(traces, mode) {
+    traces.forEach((trace, at) => {
+      if (trace.type !== "bar" || trace.textposition !== "inside") return;
+      const fill = trace.marker?.color ?? PALETTE[mode][at % PALETTE[mode].length];
+      const [r, g, b] = [1, 3, 5].map((i) => {
+        const v = parseInt(fill.slice(i, i + 2), 16) / 255;
+        return v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
+      });
+      const dark = 0.2126 * r + 0.7152 * g + 0.0722 * b < 0.179;
+      trace.insidetextfont = { ...trace.insidetextfont, color: dark ? "#ffffff" : "#000000" };
+    });
+  }
+
   // Breaks a text at spaces into lines of at most `width` px; a Plotly text does not wrap itself.
   function wrap(text, width, size) {
     const limit = Math.max(12, Math.floor(width / (size * 0.54)));
@@ -173,6 +187,7 @@
     const figure = JSON.parse(box.parentElement.querySelector("script").textContent);
     const mode = theme();
     recolor(figure, mode); // before the template comes in, whose colors are the theme's already
+    inkInside(figure.data, mode);
     const layout = layoutFor(figure, width);
     const phone = width < PHONE;
     box.dataset.drawn = "false";

@@ -14,7 +14,9 @@ from rich.console import Console
 from mlk8s import __version__
 from mlk8s.bench.commands import app as bench_app
 from mlk8s.cluster.commands import app as cluster_app
+from mlk8s.course.exercise_commands import app as exercise_app
 from mlk8s.errors import Mlk8sError
+from mlk8s.gpu.mig.commands import app as mig_app
 
 app = typer.Typer(
     name="mlk8s",
@@ -30,6 +32,8 @@ notebooks_app = typer.Typer(
 )
 app.add_typer(bench_app, name="bench")
 app.add_typer(cluster_app, name="cluster")
+app.add_typer(exercise_app, name="exercise")
+app.add_typer(mig_app, name="mig")
 app.add_typer(recordings_app, name="recordings")
 app.add_typer(notebooks_app, name="notebooks")
 
@@ -183,7 +187,7 @@ def run(
     ] = None,
     gpu_source: Annotated[
         str | None,
-        typer.Option("--gpu", help="MLK8S_GPU for the kernels: auto, live, a recording."),
+        typer.Option("--gpu", help="MLK8S_GPU for the kernels: auto, live, recorded, a recording."),
     ] = None,
     update: Annotated[
         bool, typer.Option("--update", help="Write the outputs back into the sources.")

@@ -6,7 +6,7 @@ through :func:`expected`, because papermill stops at any error output.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
@@ -60,11 +60,12 @@ class UsageError(Mlk8sError):
 
 
 @contextmanager
-def expected(*kinds: type[BaseException]) -> Iterator[None]:
+def expected(*kinds: type[BaseException], show: Callable[[str], object] = print) -> Iterator[None]:
     """Catch an error that the text announces, and print it as a line of output.
 
     Args:
         kinds: the error types the block has to raise.
+        show: takes the line.
 
     Raises:
         AssertionError: the block raised nothing, so what the text says is no longer true.
@@ -72,7 +73,7 @@ def expected(*kinds: type[BaseException]) -> Iterator[None]:
     try:
         yield
     except kinds as error:
-        print(f"{type(error).__name__}: {error}")
+        show(f"{type(error).__name__}: {error}")
     else:
         names = ", ".join(kind.__name__ for kind in kinds)
         raise AssertionError(f"expected {names}, and nothing was raised")

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from mlk8s.errors import UsageError
-from mlk8s.provenance import Provenance, Table, badges, labels
+from mlk8s.provenance import Provenance, Table, badges, labels, show
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -179,6 +179,89 @@ def bars(
     figure.update_xaxes(title_text=x, type="category")
     figure.update_yaxes(title_text=y, type="log" if log else "linear")
     return Figure(figure, caption, alt, table.provenance)
+
+
+def stacked(
+    table: Table, y: str, parts: Sequence[str], *, caption: str, alt: str, x_title: str
+) -> Figure:
+    """What each row is made of: one horizontal bar a row, its parts side by side.
+
+    Args:
+        table: the data.
+        y: column with the names of the bars, drawn from the top.
+        parts: columns with the lengths of their parts, all of one unit.
+        caption: see :class:`Figure`.
+        alt: see :class:`Figure`.
+        x_title: what a length is, with its unit.
+    """
+    import plotly.graph_objects as go
+
+    names = [str(v) for v in table.column(y)]
+    figure = go.Figure()
+    for part in parts:
+        figure.add_bar(y=names, x=table.column(part), name=part, orientation="h")
+    figure.update_layout(barmode="stack", showlegend=True)
+    figure.update_xaxes(title_text=x_title)
+    figure.update_yaxes(type="category", autorange="reversed")
+    return Figure(figure, caption, alt, table.provenance)
+
+
+def parallel(
+    table: Table,
+    axes: Sequence[str],
+    color: str,
+    *,
+    caption: str,
+    alt: str,
+    log: Sequence[str] = (),
+) -> Figure:
+    """Parallel coordinates: one line a row, one upright axis a column, each from least to most.
+
+    Lines are blue where the coloring column is least, and orange where it is most.
+
+    Args:
+        table: the data; at least two rows.
+        axes: columns, from left to right.
+        color: the column that colors the lines.
+        caption: see :class:`Figure`.
+        alt: see :class:`Figure`.
+        log: the columns whose axis is logarithmic.
+    """
+    import plotly.graph_objects as go
+    from plotly.colors import sample_colorscale
+
+    scaled = {name: _scaled(table.column(name), name in log) for name in {*axes, color}}
+    figure = go.Figure()
+    for index, row in enumerate(table):
+        [line] = sample_colorscale(_BLUE_TO_ORANGE, [scaled[color][index]])
+        figure.add_scatter(
+            x=list(axes),
+            y=[scaled[name][index] for name in axes],
+            text=[f"{name} {show(row[name])}" for name in axes],
+            hoverinfo="text",
+            mode="lines+markers",
+            line={"color": line},
+        )
+    for name in axes:
+        values = table.column(name)
+        for y, value, side in ((0, min(values), "top"), (1, max(values), "bottom")):
+            text = show(float(f"{value:.3g}"))
+            figure.add_annotation(x=name, y=y, text=text, showarrow=False, yanchor=side)
+    figure.update_layout(showlegend=False)
+    figure.update_xaxes(type="category", showgrid=True)
+    figure.update_yaxes(visible=False, range=[-0.12, 1.12])
+    return Figure(figure, caption, alt, table.provenance)
+
+
+#: Both ends stand out from a light and from a dark page.
+_BLUE_TO_ORANGE = [[0.0, "rgb(59, 125, 216)"], [1.0, "rgb(224, 112, 45)"]]
+
+
+def _scaled(values: Sequence[float], log: bool) -> list[float]:
+    """Values from 0 for the least to 1 for the most; 0.5 where all are equal."""
+    places = [math.log10(value) for value in values] if log else list(values)
+    low, high = min(places), max(places)
+    return [(place - low) / (high - low) if high > low else 0.5 for place in places]
 
 
 #: What :func:`telemetry` draws, top to bottom.

@@ -7,6 +7,7 @@ the :class:`Provenance` of each. It is not a data frame; :meth:`Table.frame` mak
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
@@ -321,6 +322,7 @@ def show(value: Scalar) -> str:
 
 
 def _is_number(values: Iterable[str]) -> bool:
-    """Whether a column holds figures only, and so is set flush right."""
+    """Whether a column holds figures only, with a unit at most, and so is set flush right."""
     listed = [v for v in values if v != "–"]
-    return bool(listed) and all(v.lstrip("-").replace(",", "")[:1].isdigit() for v in listed)
+    # A sentence that starts with a figure is a sentence.
+    return bool(listed) and all(re.match(r"-?,*\d\S*( \S+)?$", v) for v in listed)

@@ -237,7 +237,7 @@ def test_what_cannot_be_measured(
 def test_live_without_a_gpu(bench: Run, sentence: Sentence, command: str) -> None:
     problem, step = sentence(bench(command, MLK8S_GPU="live"))
     assert "`nvidia` is not loaded" in problem
-    assert "MLK8S_GPU=h100-sxm" in step
+    assert "MLK8S_GPU=recorded" in step
 
 
 def test_a_report_of_a_gpu_that_pytorch_cannot_use(bench_on_gpu: Run, sentence: Sentence) -> None:

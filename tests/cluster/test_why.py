@@ -98,6 +98,15 @@ def test_a_failed_device_is_named(eight: Bench) -> None:
         eight.delete(name)
 
 
+def test_sick_devices_come_before_healthy_ones_of_another_name(bench: Bench) -> None:
+    with bench.cluster.fault("plugin-not-running", "h100-0"):  # type: ignore[union-attr]
+        bench.pod("waits")
+        found = bench.why("waits")
+        bench.delete("waits")
+    check(found, "never fits here", then="device plugin's pod runs on h100-0")
+    assert found.because.startswith("node h100-0 has 1 nvidia.com/gpu and can give none")
+
+
 def test_a_pod_that_the_kubelet_turned_down(eight: Bench) -> None:
     with eight.cluster.fault("unexpected-admission"):  # type: ignore[union-attr]
         eight.pod("turned-down")

@@ -64,11 +64,46 @@ def test_auto_with_a_broken_driver_does_not_hide_it(on_gpu: Run, code: str, prob
     error, found, step = answer(on_gpu("-c", WHO, FAKE_INIT=code))
     assert error == "GpuUnavailable"
     assert problem in found and found.count(".") == 1 and found.endswith((".", ")."))
-    assert step.endswith("MLK8S_GPU=h100-sxm.")
+    assert step.endswith("MLK8S_GPU=recorded.")
 
 
 def test_the_way_out_of_a_broken_driver_is_one(on_gpu: Run) -> None:
     assert answer(on_gpu("-c", WHO, FAKE_INIT="18", MLK8S_GPU="h100-sxm"))[0] is False
+
+
+OWN = """
+import json
+from mlk8s import gpu
+from mlk8s.errors import Mlk8sError
+try:
+    said = gpu.origin(recorded_on="{machine}")[0]
+    print(json.dumps([said["GPU"], said["numbers are"], gpu.gpus()[0].identity.name]))
+except Mlk8sError as error:
+    print(json.dumps([type(error).__name__, error.problem, error.next_step]))
+"""
+
+
+@pytest.mark.parametrize("fake", [{"FAKE_INIT": "9"}, {"MLK8S_GPU": "recorded"}])
+def test_a_chapter_names_the_machine_that_it_was_recorded_on(
+    on_gpu: Run, fake: dict[str, str]
+) -> None:
+    found = answer(on_gpu("-c", OWN.format(machine="h200-sxm"), **fake))
+    assert found == ["NVIDIA H200", "recorded", "NVIDIA H200"]
+
+
+def test_a_named_recording_counts_more_than_the_chapters(on_gpu: Run) -> None:
+    found = answer(on_gpu("-c", OWN.format(machine="h200-sxm"), MLK8S_GPU="h100-sxm"))
+    assert found == ["NVIDIA H100 80GB HBM3", "recorded", "NVIDIA H100 80GB HBM3"]
+
+
+def test_a_live_gpu_counts_more_than_the_chapters_recording(on_gpu: Run) -> None:
+    assert answer(on_gpu("-c", OWN.format(machine="h200-sxm")))[1] == "live"
+
+
+def test_a_chapter_of_an_unknown_machine_is_refused(on_gpu: Run) -> None:
+    error, problem, step = answer(on_gpu("-c", OWN.format(machine="h900")))
+    assert (error, "'h900'" in problem) == ("RecordingError", True)
+    assert "h200-sxm" in step
 
 
 def test_live_with_a_gpu(on_gpu: Run) -> None:
@@ -79,7 +114,7 @@ def test_live_with_a_gpu(on_gpu: Run) -> None:
 def test_live_without_a_gpu_is_an_error(on_gpu: Run, fake: dict[str, str]) -> None:
     error, _, step = answer(on_gpu("-c", WHO, MLK8S_GPU="live", **fake))
     assert error == "NoGpu"
-    assert "MLK8S_GPU=h100-sxm" in step
+    assert "MLK8S_GPU=recorded" in step
 
 
 def test_a_recording_is_read_beside_a_gpu(on_gpu: Run) -> None:
@@ -96,7 +131,7 @@ def test_an_unknown_name_is_an_error_that_lists_the_names(
     with pytest.raises(RecordingError) as caught:
         is_live()
     assert repr(name) in caught.value.problem
-    assert "auto, live" in caught.value.next_step
+    assert "auto, recorded, live" in caught.value.next_step
     for known in recordings.names():
         assert known in caught.value.next_step
 

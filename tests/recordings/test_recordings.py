@@ -93,7 +93,8 @@ def test_the_origins_are_the_runs_oldest_first(name: str) -> None:
 def test_a_missing_recording() -> None:
     with pytest.raises(RecordingError, match="There is no recording named 'h1000'") as caught:
         recordings.load("h1000")
-    assert f"auto, live or one of: {', '.join(recordings.names())}" in caught.value.next_step
+    known = ", ".join(recordings.names())
+    assert f"auto, recorded, live or one of: {known}" in caught.value.next_step
 
 
 def test_a_missing_folder(tmp_path: Path) -> None:

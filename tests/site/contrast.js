@@ -30,6 +30,13 @@
     for (let at = element; at; at = at.parentElement) {
       layers.push(rgba(getComputedStyle(at).backgroundColor));
     }
+    // A label inside a bar of a figure has the bar behind it.
+    const bar = element.matches(".bartext-inside") && element.parentElement.querySelector("path");
+    if (bar) {
+      const { fill, fillOpacity, opacity } = getComputedStyle(bar);
+      const [r, g, b, a] = rgba(fill);
+      layers.unshift([r, g, b, a * fillOpacity * opacity]);
+    }
     return layers.reduceRight((under, layer) => over(layer, under), [255, 255, 255]);
   };
 

@@ -7,15 +7,17 @@ The client's typed methods differ between its versions (37 validates what is sen
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from mlk8s.cluster.wire import Stream, path, refused, status
 from mlk8s.errors import ClusterError, ClusterUnavailable
-from mlk8s.provenance import Finding, Kind, Provenance
+from mlk8s.provenance import Finding, Kind, Provenance, Table
 
 if TYPE_CHECKING:
     from kubernetes import client
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from mlk8s.sim import Cluster
 
 Object = dict[str, Any]
+#: A file or folder of manifests, their text, or an object.
+Source = Path | str | Mapping[str, Any]
 
 NAMESPACE = "mlk8s-labs"
 MANAGED = {"app.kubernetes.io/managed-by": "mlk8s"}
@@ -71,6 +75,11 @@ class Connection:
         return Provenance(self.kind, method, software={"Kubernetes": self.version})
 
     @property
+    def patience_s(self) -> float:
+        """How long a wait lasts unless it says otherwise: a real cluster has images to pull."""
+        return 60.0 if self.embedded is not None else 600.0
+
+    @property
     def core(self) -> client.CoreV1Api:
         """The official client's methods for pods, nodes, namespaces, events."""
         from kubernetes import client
@@ -97,9 +106,21 @@ class Connection:
             ClusterError: the server refused; the message is the server's.
             ClusterUnavailable: nothing answers.
         """
+        return self.exchange(verb, path, body, query)
+
+    def exchange(
+        self,
+        verb: str,
+        path: str,
+        body: Any,
+        query: dict[str, Any],
+        accept: str = "application/json, */*",
+        content: str = "application/json",
+    ) -> Object:
+        """:meth:`request` for who needs another form of the answer, or of the body."""
         from urllib3.exceptions import HTTPError
 
-        response = self._send(verb, path, body, query, _ANSWER_S)
+        response = self._send(verb, path, body, query, _ANSWER_S, accept, content)
         try:
             answer: Object = json.loads(response.data)
         except HTTPError as error:
@@ -155,7 +176,14 @@ class Connection:
         return Stream(self._send("GET", path, None, query, wait), self.silent)
 
     def _send(
-        self, verb: str, path: str, body: Any, query: dict[str, Any], wait: float | None
+        self,
+        verb: str,
+        path: str,
+        body: Any,
+        query: dict[str, Any],
+        wait: float | None,
+        accept: str = "application/json, */*",
+        content: str = "application/json",
     ) -> Any:
         from kubernetes.client.exceptions import ApiException
         from kubernetes.dynamic import DynamicClient
@@ -171,8 +199,8 @@ class Connection:
                 path,
                 body,
                 query_params=[(name, _text(value)) for name, value in query.items()],
-                header_params={"Accept": "application/json, */*"},
-                content_type="application/json",
+                header_params={"Accept": accept},
+                content_type=content,
                 serialize=False,
                 _request_timeout=(_CONNECT_S, wait),
             )
@@ -180,6 +208,130 @@ class Connection:
             raise refused(error) from error
         except HTTPError as error:
             raise self.silent(error) from error
+
+    def get(
+        self,
+        resource: str,
+        name: str = "",
+        *,
+        namespace: str | None = None,
+        selector: str = "",
+        labels: Sequence[str] = (),
+        wide: bool = False,
+        age: bool = False,
+    ) -> Table:
+        """What ``kubectl get`` prints: see :func:`mlk8s.cluster.objects.get`."""
+        from mlk8s.cluster import objects
+
+        return objects.get(
+            self,
+            resource,
+            name,
+            namespace=namespace,
+            selector=selector,
+            labels=labels,
+            wide=wide,
+            age=age,
+        )
+
+    def apply(self, source: Source, *, namespace: str | None = None) -> Finding:
+        """Create or change objects: see :func:`mlk8s.cluster.objects.apply`."""
+        from mlk8s.cluster import objects
+
+        return objects.apply(self, source, namespace=namespace)
+
+    def read(self, resource: str, name: str, *, namespace: str | None = None) -> Object:
+        """An object as JSON values: see :func:`mlk8s.cluster.objects.read`."""
+        from mlk8s.cluster import objects
+
+        return objects.read(self, resource, name, namespace=namespace)
+
+    def yaml(self, value: Any) -> Finding:
+        """Show a part of an object: see :func:`mlk8s.cluster.objects.as_yaml`."""
+        from mlk8s.cluster import objects
+
+        return objects.as_yaml(self, value)
+
+    def refuses(self) -> AbstractContextManager[None]:
+        """Expect a refusal and show it: see :func:`mlk8s.cluster.objects.refuses`."""
+        from mlk8s.cluster import objects
+
+        return objects.refuses(self)
+
+    def patch(
+        self,
+        resource: str,
+        name: str,
+        change: Mapping[str, Any],
+        *,
+        namespace: str | None = None,
+        subresource: str = "",
+    ) -> Finding:
+        """Change parts of an object: see :func:`mlk8s.cluster.objects.patch`."""
+        from mlk8s.cluster import objects
+
+        return objects.patch(
+            self, resource, name, change, namespace=namespace, subresource=subresource
+        )
+
+    def delete(
+        self,
+        resource: Source,
+        name: str = "",
+        *,
+        namespace: str | None = None,
+        timeout_s: float | None = None,
+    ) -> Finding:
+        """Delete objects and wait until they are gone: see :func:`mlk8s.cluster.objects.delete`."""
+        from mlk8s.cluster import objects
+
+        return objects.delete(self, resource, name, namespace=namespace, timeout_s=timeout_s)
+
+    def wait(
+        self,
+        resource: str,
+        name: str,
+        until: str,
+        *,
+        namespace: str | None = None,
+        timeout_s: float | None = None,
+    ) -> Object:
+        """Wait for a phase or a condition: see :func:`mlk8s.cluster.objects.wait`."""
+        from mlk8s.cluster import objects
+
+        return objects.wait(self, resource, name, until, namespace=namespace, timeout_s=timeout_s)
+
+    def events(self, resource: str, name: str, *, namespace: str | None = None) -> Table:
+        """What happened to an object: see :func:`mlk8s.cluster.objects.events`."""
+        from mlk8s.cluster import objects
+
+        return objects.events(self, resource, name, namespace=namespace)
+
+    def logs(self, pod: str, container: str = "", *, namespace: str | None = None) -> Finding:
+        """What a container has written: see :func:`mlk8s.cluster.objects.logs`."""
+        from mlk8s.cluster import objects
+
+        return objects.logs(self, pod, container, namespace=namespace)
+
+    def fetch(self, claim: str, path: str, to: Path | str) -> Path:
+        """Copy a folder out of a volume: see :func:`mlk8s.cluster.volumes.fetch`."""
+        from mlk8s.cluster import volumes
+
+        return volumes.fetch(self, claim, path, to)
+
+    def enable(self, addon: str) -> Finding:
+        """Make sure that a project's control loops are there: ``enable("kueue")``.
+
+        The embedded cluster installs its model of them. A live cluster is only asked whether it
+        serves them; nothing is installed there.
+
+        Raises:
+            ClusterError: there is no such add-on, or the live cluster does not have it; the
+                message then names the command that installs it.
+        """
+        from mlk8s.cluster import addons
+
+        return addons.enable(self, addon)
 
     def ensure_namespace(self) -> None:
         """Create the labs' namespace unless it is there."""

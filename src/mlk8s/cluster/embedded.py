@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from mlk8s.cluster.addons import NEXT_STEP
 from mlk8s.errors import ClusterError, ClusterUnavailable, UsageError
 
 app = typer.Typer(
@@ -96,6 +97,9 @@ def up(
         bool, typer.Option("--manual-clock", help="Time passes by `mlk8s cluster advance` alone.")
     ] = False,
     seed: Annotated[int | None, typer.Option(help="Make names and choices repeatable.")] = None,
+    addons: Annotated[
+        str, typer.Option(help="Add-ons to enable, separated by commas: mlk8s cluster addon list.")
+    ] = "",
     as_json: Json = False,
 ) -> None:
     """Start the embedded cluster in the background.
@@ -123,12 +127,14 @@ def up(
     options += ["--owner", str(owner)] if owner is not None else []
     options += ["--manual-clock"] if manual_clock else []
     options += ["--seed", str(seed)] if seed is not None else []
+    options += ["--addons", addons] if addons else []
     try:
         launch(where, nodes, options)
     except Broken as error:
         raise ClusterUnavailable(
             f"The embedded cluster did not start: {str(error).rstrip('.')}.",
-            "correct what the message names; presets: mlk8s cluster presets.",
+            "correct what the message names; presets: mlk8s cluster presets; add-ons: mlk8s "
+            "cluster addon list.",
         ) from error
     cluster = Cluster.attach(where)
     if as_json:
@@ -191,7 +197,7 @@ def kubeconfig(
 
 @app.command(rich_help_panel=OWN)
 def reset(as_json: Json = False) -> None:
-    """Throw all objects away and start anew, with the same nodes and address."""
+    """Throw all objects away and start anew, with the same nodes and address, without add-ons."""
     cluster = embedded()
     cluster.reset()
     print_json(cluster.status()) if as_json else say("The simulated cluster is as new.")
@@ -265,3 +271,61 @@ def explain(
     from mlk8s.cluster.decision import render
 
     console.print(render(found))
+
+
+addon = typer.Typer(
+    help="Parts of other projects' control loops, modelled from their documentation: Kueue.\n\n"
+    "Off by default. Enabling one brings its CustomResourceDefinitions, its controllers and its "
+    "webhooks.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+)
+app.add_typer(addon, name="addon", rich_help_panel=OWN)
+Name = Annotated[str, typer.Argument(metavar="NAME", help="As `mlk8s cluster addon list` has it.")]
+
+
+@addon.command("list")
+def list_addons(as_json: Json = False) -> None:
+    """List the add-ons: which are on, what version each models, and what it leaves out."""
+    found = embedded().addons()
+    if as_json:
+        print_json(found)
+        return
+    from rich.text import Text
+
+    table = new_table("Add-ons", "name", "on", "what", "a model of", "not modelled")
+    for each in found:
+        table.add_row(
+            each["name"],
+            "yes" if each["active"] else "no",
+            Text(each["title"]),
+            Text(f"{each['version']} ({each['date']}), {each['source']}"),
+            Text("; ".join(each["not_modelled"])),
+        )
+    console.print(table)
+
+
+@addon.command(
+    epilog="Example: [bold]mlk8s cluster addon enable kueue; kubectl get clusterqueues[/bold]"
+)
+def enable(name: Name, as_json: Json = False) -> None:
+    """Install an add-on. Harmless when it is on."""
+    forwarded(lambda cluster: cluster.enable(name), NEXT_STEP)
+    _told(name, True, as_json)
+
+
+@addon.command()
+def disable(name: Name, as_json: Json = False) -> None:
+    """Remove an add-on, its definitions and all their objects. Harmless when it is off.
+
+    What it did to other objects stays: a Job that it had suspended stays suspended.
+    """
+    forwarded(lambda cluster: cluster.disable(name), NEXT_STEP)
+    _told(name, False, as_json)
+
+
+def _told(name: str, on: bool, as_json: bool) -> None:
+    if as_json:
+        print_json({"name": name, "active": on})
+    else:
+        say(f"Add-on {name} is {'on' if on else 'off'}.")

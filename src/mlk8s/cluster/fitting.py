@@ -86,8 +86,8 @@ class Fit:
         lacks: what is taken (``busy``).
         says: the reasons that the scheduler would give for this node.
         next_step: what would mend it.
-        offers: how near its devices come: 3 as many of each as the pod asks for, 2 some, 1 others
-            of the same vendor, 0 none.
+        offers: how near its devices come: 3 as many of each as the pod asks for, 2 some
+            or sick ones, 1 others of the same vendor, 0 none.
     """
 
     name: str
@@ -143,7 +143,8 @@ def fit(pod: Object, state: NodeState, claimed: Set[str] = frozenset()) -> Fit:
     wanted_devices = [name for name, count in asked.items() if count and requests.is_device(name)]
     enough = all(allocatable.get(name, 0) >= asked[name] for name in wanted_devices)
     domains = {name.partition("/")[0] for name in wanted_devices}
-    some = any(allocatable.get(name) for name in wanted_devices)
+    # A sick device of the right name is nearer than a healthy one of another.
+    some = any(allocatable.get(name) or capacity.get(name) for name in wanted_devices)
     other = any(count and name.partition("/")[0] in domains for name, count in allocatable.items())
     offers = 3 if enough else 2 if some else int(other)
     if against:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import queue
 import threading
+import time
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
@@ -18,6 +19,8 @@ from mlk8s.errors import ClusterError, ClusterUnavailable
 Object = dict[str, Any]
 
 _LOG_ENDS_WITHIN_S = 10.0
+# How far the pods' stream may be behind the job's.
+_BEHIND_S = 2.0
 _JOB_LABEL = "batch.kubernetes.io/job-name"
 _QUIET = (None, "", "ContainerCreating", "PodInitializing")
 
@@ -130,7 +133,11 @@ class Follower:
         return None
 
     def _finish(self) -> None:
-        """Show what is still on its way when the job says that it is over."""
+        """Take what is still on its way when the job says that it is over."""
+        # Its pods are watched on a stream of their own, which may be behind the job's.
+        until = time.monotonic() + _BEHIND_S
+        while any(_goes_on(pod) for pod in self._pods.values()) and time.monotonic() < until:
+            self.wait(0.1)
         for log in self._logs.values():
             self._end_of(log)
 
@@ -289,6 +296,10 @@ class Follower:
         for line in log.lines[log.shown :]:
             self.display.line(f"  {before}{line}")
         log.shown = len(log.lines)
+
+
+def _goes_on(pod: Object) -> bool:
+    return pod["status"].get("phase") not in ("Succeeded", "Failed")
 
 
 def _made(pod: Object) -> tuple[str, str]:

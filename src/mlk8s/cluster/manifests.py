@@ -34,6 +34,20 @@ class Manifest(Mapping[str, Any]):
         Raises:
             UsageError: the file is missing, is not YAML, or holds not exactly one object.
         """
+        found = cls.load_all(path)
+        if len(found) != 1:
+            raise UsageError(
+                f"{path} holds {len(found)} objects.", "give a file with exactly one pod or job."
+            )
+        return found[0]
+
+    @classmethod
+    def load_all(cls, path: Path | str) -> list[Manifest]:
+        """The objects of a YAML or JSON file, in their order.
+
+        Raises:
+            UsageError: the file is missing, is not YAML, or holds something that is no object.
+        """
         try:
             found = [doc for doc in yaml.safe_load_all(Path(path).read_text()) if doc]
         except OSError as error:
@@ -44,11 +58,13 @@ class Manifest(Mapping[str, Any]):
             raise UsageError(
                 f"{path} is not YAML: {error}.", "correct the place that the message names."
             ) from error
-        if len(found) != 1 or not isinstance(found[0], dict):
-            raise UsageError(
-                f"{path} holds {len(found)} objects.", "give a file with exactly one pod or job."
-            )
-        return cls(found[0])
+        for each in found:
+            if not isinstance(each, dict):
+                raise UsageError(
+                    f"{path} holds something that is no object: {str(each)[:60]!r}.",
+                    "give a file of Kubernetes manifests.",
+                )
+        return [cls(each) for each in found]
 
     @property
     def kind(self) -> str:

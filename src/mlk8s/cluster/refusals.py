@@ -100,6 +100,12 @@ _TABLE: tuple[tuple[str, str, str], ...] = (
         "the namespace {name} is being deleted.",
         "wait until it is gone, or take another namespace.",
     ),
+    (
+        r"Cannot evict pod as it would violate the pod's disruption budget",
+        "a PodDisruptionBudget keeps it: too few pods of its set are healthy to lose one.",
+        "have another replica ready on another node first, or the budget loosened: "
+        "kubectl get poddisruptionbudgets.",
+    ),
 )
 _COMPILED = tuple((re.compile(pattern), because, step) for pattern, because, step in _TABLE)
 

@@ -17,7 +17,7 @@ from mlk8s.errors import GpuUnavailable
 NOT_SUPPORTED = "not supported"
 NO_PERMISSION = "no permission"
 
-RECORDED = "or read a recorded GPU instead with MLK8S_GPU=h100-sxm."
+RECORDED = "or read a recorded GPU instead with MLK8S_GPU=recorded."
 _lock = threading.Lock()
 _open = False
 

@@ -1,9 +1,10 @@
 """Which GPU answers: this machine's (*live*) or a recorded one, as ``MLK8S_GPU`` says.
 
-``auto`` (the default) is live where NVML finds a device, else the default recording; ``live``
-insists; the name of a recording reads that recording. :func:`measured` is the one door between
-code and numbers: live it runs the code, recorded it returns what the same code returned on the
-recorded machine, and it refuses when the code has changed since.
+``auto`` (the default) is live where NVML finds a device, else recorded; ``live`` insists;
+``recorded`` reads the recording that the chapter was written with (:func:`origin`); the name of a
+recording reads that one. :func:`measured` is the one door between code and numbers: live it runs
+the code, recorded it returns what the same code returned on the recorded machine, and it refuses
+when the code has changed since.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ T = TypeVar("T")
 
 #: Set by ``mlk8s record``: a folder into which every live measurement is written as well.
 RECORD_VARIABLE = "MLK8S_RECORD_TO"
+# The recording behind auto and recorded; a chapter that was recorded elsewhere changes it.
+_own = recordings.DEFAULT
 
 
 def recording() -> recordings.Recording | None:
@@ -44,13 +47,13 @@ def recording() -> recordings.Recording | None:
     """
     wanted = os.environ.get("MLK8S_GPU", "auto")
     if wanted not in ("auto", "live"):
-        return recordings.load(wanted)
+        return recordings.load(_own if wanted == "recorded" else wanted)
     try:
         nvml.open_nvml()
     except nvml.NoGpu:
         if wanted == "live":
             raise
-        return recordings.load()
+        return recordings.load(_own)
     return None
 
 
@@ -254,8 +257,20 @@ def _shape(node: Any) -> str:
     return repr(node)
 
 
-def origin() -> Table:
-    """Where this run's GPU numbers come from: the second cell of every chapter shows it."""
+def origin(recorded_on: str = recordings.DEFAULT) -> Table:
+    """Where this run's GPU numbers come from: the second cell of every chapter shows it.
+
+    Args:
+        recorded_on: the machine that the chapter was recorded on. From here on it answers where
+            no live GPU does, unless ``MLK8S_GPU`` names another recording.
+
+    Raises:
+        GpuUnavailable: ``live`` was asked for and there is no usable GPU.
+        RecordingError: there is no such recording.
+    """
+    global _own
+    recordings.load(recorded_on)
+    _own = recorded_on
     kept = recording()
     found = device() if kept is None else kept.device
     rows: Mapping[str, Any] = {

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import reprlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cache
@@ -78,8 +79,8 @@ class Recording:
             if entry.params == params:
                 return entry
         if same:
-            held = "; ".join(_call(e.params) for e in same)
-            asked = f"{name} with {_call(params)}"
+            held = "; ".join(_brief(e.params) for e in same)
+            asked = f"{name} with {_brief(params)}"
             hint = f"ask for one that it holds: {held}"
         else:
             names = sorted({e.name for e in self.entries})
@@ -92,6 +93,13 @@ class Recording:
 
 def _call(params: Mapping[str, Any]) -> str:
     return ", ".join(f"{k}={v!r}" for k, v in params.items()) or "no arguments"
+
+
+def _brief(params: Mapping[str, Any]) -> str:
+    """A call for a person: a program that is an argument is not shown whole."""
+    short = reprlib.Repr()
+    short.maxstring, short.maxlist = 60, 20
+    return ", ".join(f"{k}={short.repr(v)}" for k, v in params.items()) or "no arguments"
 
 
 def names(folder: Path = FOLDER) -> list[str]:
@@ -120,7 +128,7 @@ def load(name: str = DEFAULT, folder: Path = FOLDER) -> Recording:
             )
         raise RecordingError(
             f"There is no recording named {name!r}.",
-            f"set MLK8S_GPU to auto, live or one of: {', '.join(names(folder))}.",
+            f"set MLK8S_GPU to auto, recorded, live or one of: {', '.join(names(folder))}.",
         )
     entries = [e for path in sorted((folder / name).glob("*.json")) for e in _read(path)]
     devices = {e.provenance.device.name for e in entries if e.provenance.device}

@@ -9,11 +9,12 @@ each call is complete when it returns.
 from __future__ import annotations
 
 import copy
+import hashlib
 import random
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mlk8s.sim import admission, apply, crd, defaults, patch, validation
 from mlk8s.sim.clock import Clock, stamp
@@ -31,6 +32,9 @@ from mlk8s.sim.status import (
     unprocessable,
 )
 from mlk8s.sim.store import Store
+
+if TYPE_CHECKING:
+    from mlk8s.sim.addons import Addons
 
 # k8s.io/apimachinery/pkg/util/rand: no vowels and no digits that look like letters.
 _ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
@@ -90,6 +94,10 @@ class Api:
     Args:
         clock: where timestamps come from.
         rng: source of generated names and uids; seeded in tests.
+
+    Attributes:
+        addons: what switches add-ons on and off, where the cluster can; their webhooks are asked
+            on the way into the store.
     """
 
     def __init__(self, clock: Clock, rng: random.Random | None = None) -> None:
@@ -97,7 +105,9 @@ class Api:
         self.store = Store()
         self.registry = Registry()
         self.schemas = Schemas()
-        self._random = rng or random.Random()
+        self.addons: Addons | None = None
+        self._seed = (rng or random.Random()).getrandbits(64)
+        self._drawn: dict[str, int] = {}
 
     # -- reading ---------------------------------------------------------------------------------
 
@@ -120,13 +130,22 @@ class Api:
         """The present time as ``metav1.Time``."""
         return stamp(self.clock.now())
 
-    def suffix(self, length: int = 5) -> str:
-        """Random characters as they end generated names."""
-        return "".join(self._random.choices(_ALPHABET, k=length))
+    def suffix(self, prefix: str, length: int = 5) -> str:
+        """Random characters as they end the generated names of a prefix."""
+        return "".join(_ALPHABET[byte % len(_ALPHABET)] for byte in self._draw(prefix)[:length])
 
-    def uid(self) -> str:
-        """A new uid."""
-        return str(uuid.UUID(int=self._random.getrandbits(128), version=4))
+    def uid(self, of: str) -> str:
+        """A new uid for an object of a resource."""
+        return str(uuid.UUID(bytes=self._draw(f"uid of {of}")[:16], version=4))
+
+    def _draw(self, of: str) -> bytes:
+        """Random bytes from a row of its own for each purpose.
+
+        So what a seeded cluster calls things depends on the order of like things alone, and not
+        on which of its components came first.
+        """
+        turn = self._drawn[of] = self._drawn.get(of, 0) + 1
+        return hashlib.sha256(f"{self._seed}/{of}/{turn}".encode()).digest()
 
     # -- creating --------------------------------------------------------------------------------
 
@@ -152,7 +171,7 @@ class Api:
         obj = self._decode(resource, obj, request)
         metadata = obj.setdefault("metadata", {})
         self._name(resource, metadata, namespace)
-        metadata["uid"] = self.uid()
+        metadata["uid"] = self.uid(resource.key)
         metadata["creationTimestamp"] = self.timestamp()
         for server_set in ("deletionTimestamp", "deletionGracePeriodSeconds", "resourceVersion"):
             metadata.pop(server_set, None)
@@ -167,7 +186,7 @@ class Api:
         admission.mutate("CREATE", resource, obj, None, self, request)
         if generated := metadata.get("generateName"):
             while not metadata.get("name"):
-                name = generated[:58] + self.suffix()
+                name = generated[:58] + self.suffix(generated)
                 if self.store.raw(resource.key, metadata.get("namespace", ""), name) is None:
                     metadata["name"] = name
         errors = validation.on_create(resource, obj, self)

@@ -89,8 +89,10 @@ class Below:
         return StatusError(
             501,
             "NotImplemented",
-            f"pod {name}: this cluster is simulated and has no pod network to forward to; a pod "
-            "that runs as a process listens on this machine's own ports",
+            f"pod {name}: this cluster is simulated and has no pod network to forward to. Next: "
+            "ask a process in it through the API, under "
+            f"/api/v1/namespaces/{namespace}/pods/{name}:PORT/proxy/, or a Service's pods under "
+            f"/api/v1/namespaces/{namespace}/services/NAME:PORT/proxy/",
         )
 
     def _token(self, target: Target, body: Object) -> Object:

@@ -65,6 +65,14 @@ async def handle(server: Server, request: web.Request, rest: list[str]) -> web.R
                 }
                 for name, fault in FAULTS.items()
             ]
+        case "GET", ["addons"]:
+            answer = simulator.addons.listed()
+        case "PUT", ["addons", name]:
+            simulator.addons.enable(name)
+            answer = {"active": simulator.addons.active()}
+        case "DELETE", ["addons", name]:
+            simulator.addons.disable(name)
+            answer = {"active": simulator.addons.active()}
         case "PUT", ["faults", name]:
             _known(name)
             simulator.faults.on(name, request.query.get("node"))
@@ -73,7 +81,7 @@ async def handle(server: Server, request: web.Request, rest: list[str]) -> web.R
             _known(name)
             simulator.faults.off(name)
             answer = {"active": list(simulator.faults.active())}
-        case _, ["status" | "limits" | "reset" | "stop" | "advance" | "faults", *_]:
+        case _, ["status" | "limits" | "reset" | "stop" | "advance" | "faults" | "addons", *_]:
             raise not_allowed()
         case _:
             raise no_such_path()
@@ -99,6 +107,7 @@ def _status(server: Server) -> dict[str, Any]:
         "idle": simulator.runtime.idle(),
         "clock": "manual" if simulator.manual else "the machine's",
         "now": stamp(simulator.clock.now()),
+        "addons": simulator.addons.active(),
         "faults": list(simulator.faults.active()),
         "limits": limits.LIMITS,
     }

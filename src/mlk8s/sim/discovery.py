@@ -35,6 +35,8 @@ _SUBRESOURCE_KINDS = {
     "finalize": ("Namespace", ("update",)),
     "log": ("Pod", ("get",)),
     "portforward": ("PodPortForwardOptions", ("create", "get")),
+    # Of a pod or a Service.
+    "proxy": ("{kind}ProxyOptions", ("create", "delete", "get", "patch", "update")),
     "scale": ("Scale", ("get", "patch", "update")),
     "token": ("TokenRequest", ("create",)),
 }
@@ -156,7 +158,8 @@ def resource_list(registry: Registry, group: str, version: str) -> Object | None
 
 
 def _subresource(resource: Resource, name: str) -> tuple[str, Iterable[str]]:
-    return _SUBRESOURCE_KINDS.get(name, (resource.kind, ("get", "patch", "update")))
+    kind, verbs = _SUBRESOURCE_KINDS.get(name, (resource.kind, ("get", "patch", "update")))
+    return kind.format(kind=resource.kind), verbs
 
 
 def aggregated(registry: Registry, core: bool) -> Object:

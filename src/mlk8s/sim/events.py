@@ -64,7 +64,7 @@ class Recorder:
         if (where := self._known.get(key)) and self.api.find("events", *where):
             self.api.change("events", *where, lambda event: self._repeat(event, series))
             return
-        name = f"{metadata['name']}.{self.api.uid().replace('-', '')[:16]}"
+        name = f"{metadata['name']}.{self.api.uid('events').replace('-', '')[:16]}"
         reference = {
             "kind": about["kind"],
             "name": metadata["name"],
@@ -82,7 +82,7 @@ class Recorder:
             "metadata": {
                 "name": name,
                 "namespace": namespace,
-                "uid": self.api.uid(),
+                "uid": self.api.uid("events"),
                 "creationTimestamp": self.api.timestamp(),
             },
             "involvedObject": reference,

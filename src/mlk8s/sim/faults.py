@@ -2,16 +2,13 @@
 
 A fault changes what it can through the API (labels, allocatable, conditions, slices); what
 happens inside a pod it leaves to the kubelet, which asks :meth:`Faults.of` at each stage of a
-pod's way. The texts are in ``nodes/faults.yaml``, what each fault does in ``nodes/effects.py``.
+pod's way. The texts are in ``nodes/faults.yaml``, what each fault does in ``nodes/effects``.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib import resources
-from typing import Any
-
-import yaml
 
 from mlk8s.sim.api import Api
 from mlk8s.sim.events import Recorder
@@ -21,34 +18,27 @@ from mlk8s.sim.nodes.fleet import Fleet
 from mlk8s.sim.nodes.interference import Interference, Stage
 from mlk8s.sim.nodes.operator import INIT_CONTAINERS, NAMESPACE
 from mlk8s.sim.status import Object, bad_request
+from mlk8s.sim.trouble import Trouble, rows
 
 
-@dataclass(frozen=True)
-class Fault:
-    """A fault and what there is to know of it.
+@dataclass(frozen=True, kw_only=True)
+class Fault(Trouble):
+    """A trouble that can be switched on.
 
     Attributes:
-        symptom: what an operator sees.
-        sources: repositories with the numbers of the threads that report it.
+        title: what has gone wrong, which a reader is to find out.
         scripted: whether a log is all there is, because the real effect needs a GPU.
+        nodes: the preset to practise on; empty where the usual one has what it needs.
     """
 
-    name: str
     title: str
-    symptom: str
-    cause: str
-    fix: str
-    sources: tuple[str, ...]
     scripted: bool = False
+    nodes: str = ""
 
 
 def _read() -> dict[str, Fault]:
     text = resources.files("mlk8s.sim.nodes").joinpath("faults.yaml").read_text("utf-8")
-    rows: dict[str, dict[str, Any]] = yaml.safe_load(text)
-    return {
-        name: Fault(name=name, **{**row, "sources": tuple(row["sources"])})
-        for name, row in rows.items()
-    }
+    return {row["name"]: Fault(**row) for row in rows(text)}
 
 
 FAULTS: dict[str, Fault] = _read()
@@ -105,8 +95,8 @@ class Faults:
             where = f"node {node} is not one" if node else "this cluster has none"
             raise bad_request(f"fault {name} needs {effect.needs}; {where}")
         context = Context(self.api, self.recorder, self.fleet, name, chosen)
-        self._active[name] = context
         effect.apply(context)
+        self._active[name] = context
         self._collect()
         context.restart_operands()
 

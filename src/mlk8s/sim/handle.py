@@ -14,7 +14,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -40,6 +40,7 @@ class Cluster:
         manual_clock: time stands still until :meth:`advance`.
         seed: makes names, uids and the choice among equal nodes repeatable.
         port: on loopback; 0 takes a free one.
+        addons: names of the add-ons that are on from the start.
 
     Raises:
         ClusterError: it does not start; the message holds what it said.
@@ -52,11 +53,13 @@ class Cluster:
         manual_clock: bool = False,
         seed: int | None = None,
         port: int = 0,
+        addons: Sequence[str] = (),
     ) -> None:
         directory = Path(tempfile.mkdtemp(prefix="cluster-", dir=runtime_directory()))
         options = ["--owner", str(os.getpid()), "--port", str(port)]
         options += ["--manual-clock"] if manual_clock else []
         options += ["--seed", str(seed)] if seed is not None else []
+        options += ["--addons", ",".join(addons)] if addons else []
         launch(directory, nodes, options)
         self._open(directory)
 
@@ -117,7 +120,7 @@ class Cluster:
         return found
 
     def reset(self) -> None:
-        """Forget all objects and start anew with the same nodes."""
+        """Forget all objects and start anew with the same nodes; all add-ons are off."""
         self._ask("POST", "/mlk8s/reset")
 
     def advance(self, seconds: float) -> None:
@@ -133,6 +136,19 @@ class Cluster:
         """The GPU devices of a node, and which pod holds each."""
         found: Any = self._ask("GET", f"/mlk8s/devices/{node}")
         return list(found)
+
+    def addons(self) -> list[Object]:
+        """The add-ons that can be enabled, with the version modelled, and which are on."""
+        found: Any = self._ask("GET", "/mlk8s/addons")
+        return list(found)
+
+    def enable(self, addon: str) -> None:
+        """Install an add-on; harmless where it is on."""
+        self._ask("PUT", f"/mlk8s/addons/{addon}")
+
+    def disable(self, addon: str) -> None:
+        """Remove an add-on with its definitions and their objects; harmless where it is off."""
+        self._ask("DELETE", f"/mlk8s/addons/{addon}")
 
     def faults(self) -> list[Object]:
         """The faults that can be switched on, and which are."""

@@ -14,21 +14,23 @@ LIMITS: tuple[tuple[str, str, str], ...] = (
     ("containers", "mounts", "mounted paths are rewritten in command, args, env and workingDir"),
     (
         "containers",
-        "http, tcp and grpc probes, lifecycle hooks",
-        "such probes pass; hooks do not run",
+        "grpc probes, lifecycle hooks",
+        "such probes pass, as http and tcp ones do where no process listens; hooks do not run",
     ),
     ("containers", "CPU limits, disk pressure", "memory is sampled, output and time are bounded"),
     ("containers", "in-place resize, ephemeral containers", "refused"),
     (
         "network",
         "pod network, DNS, Services that forward",
-        "addresses are made up; nothing answers",
+        "addresses are made up; a process listens on a port of this machine, which variable "
+        "MLK8S_PORT_<declared> and annotation mlk8s.dev/ports tell",
     ),
-    ("network", "port-forward, proxy", "refused"),
+    ("network", "port-forward", "refused; pods/proxy and services/proxy reach processes"),
+    ("network", "proxy: WebSockets, links in HTML pages", "refused; not rewritten"),
     (
         "API",
         "RBAC, webhooks, admission policies, audit",
-        "one administrator; RBAC objects are stored",
+        "one administrator; RBAC objects are stored; add-ons have webhooks",
     ),
     (
         "API",
@@ -49,13 +51,23 @@ LIMITS: tuple[tuple[str, str, str], ...] = (
         "CEL cost limits, rarely used CEL libraries",
         "no limit; such a CRD rule is passed over",
     ),
-    ("scheduler", "gang scheduling, extenders, other profiles", "absent"),
+    ("scheduler", "gang scheduling, extenders, other profiles", "absent; add-on kueue has gangs"),
     ("scheduler", "volume limits, zones and capacity of storage", "every node can mount"),
     ("scheduler", "queueing hints for each plugin", "coarser: a message may be renewed earlier"),
     ("scheduler", "DeviceTaintRule, binding conditions of devices", "not waited for"),
-    ("controllers", "HorizontalPodAutoscaler", "stored, not acted on"),
+    (
+        "controllers",
+        "HorizontalPodAutoscaler: other metrics than utilization, behavior",
+        "ignored; CPU and memory of processes are measured and scaled by",
+    ),
     ("controllers", "hashes in names of ReplicaSets and revisions", "right form, other letters"),
     ("controllers", "volume provisioners", "microk8s.io/hostpath alone"),
     ("controllers", "zone-wide eviction limits, out-of-service taints", "absent"),
+    (
+        "add-ons",
+        "software of other projects",
+        "models, off by default; mlk8s cluster addon list says of which version and what is left "
+        "out",
+    ),
     ("time", "how long real components take", "pulls, starts and MIG changes take chosen seconds"),
 )

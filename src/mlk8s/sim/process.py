@@ -22,10 +22,12 @@ import trustme
 import yaml
 from aiohttp import web
 
+from mlk8s.sim import addons
 from mlk8s.sim.kubelet.reaper import Reaper
 from mlk8s.sim.nodes.spec import SpecError, load
 from mlk8s.sim.server import Server
 from mlk8s.sim.simulator import Simulator
+from mlk8s.sim.status import StatusError
 
 _HOST = "127.0.0.1"
 _CHECK_EVERY_S = 1.0
@@ -40,6 +42,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="mlk8s.sim.process", description=__doc__)
     parser.add_argument("--directory", type=Path, required=True, help="the cluster's own folder")
     parser.add_argument("--nodes", default="course")
+    parser.add_argument("--addons", default="", help="names separated by commas")
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--manual-clock", action="store_true")
     parser.add_argument("--seed", type=int)
@@ -58,6 +61,12 @@ async def _serve(options: argparse.Namespace) -> None:
         specs = load(options.nodes)
     except SpecError as error:
         sys.exit(str(error))
+    wanted = [name.strip() for name in options.addons.split(",") if name.strip()]
+    try:
+        for name in wanted:
+            addons.find(name)
+    except StatusError as error:
+        sys.exit(error.message)
     reaper = Reaper.start(directory)
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -76,6 +85,8 @@ async def _serve(options: argparse.Namespace) -> None:
     token = secrets.token_urlsafe(24)
     server = Server(simulator, token, stopping.set)
     await simulator.start()
+    for name in wanted:
+        simulator.addons.enable(name)
     certificate = authority.issue_cert(_HOST, "localhost", "kubernetes.default.svc")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     certificate.configure_cert(context)

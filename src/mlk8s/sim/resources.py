@@ -101,13 +101,13 @@ def _built_in() -> Iterator[Resource]:
         Node                  | nodes                  | -- | no     | status |  |
         PersistentVolumeClaim | persistentvolumeclaims | ns | pvc    | status |  |
         PersistentVolume      | persistentvolumes      | -- | pv     | status |  |
-        Pod                   | pods                   | ns | po     | attach binding eviction exec log portforward status | gen | all
+        Pod                   | pods                   | ns | po     | attach binding eviction exec log portforward proxy status | gen | all
         PodTemplate           | podtemplates           | ns |        |  |  |
         ReplicationController | replicationcontrollers | ns | rc     | scale status | gen | all
         ResourceQuota         | resourcequotas         | ns | quota  | status |  |
         Secret                | secrets                | ns |        |  |  |
         ServiceAccount        | serviceaccounts        | ns | sa     | token |  |
-        Service               | services               | ns | svc    | status |  | all
+        Service               | services               | ns | svc    | proxy status |  | all
         """,  # noqa: E501
     )
     yield from rows(

@@ -85,6 +85,13 @@ class Component:
             set_before[1].cancel()
         self._timers[key] = (when, self.api.clock.call_later(after, due))
 
+    def forget(self) -> None:
+        """Look at nothing more."""
+        self._queue.clear()
+        for _, timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+
     @property
     def busy(self) -> bool:
         """Whether something waits to be looked at now."""
@@ -144,6 +151,24 @@ class Runtime:
             await asyncio.gather(self._task, return_exceptions=True)
         for component in reversed(self.components):
             component.stop()
+
+    def add(self, components: Iterable[Component]) -> None:
+        """Start more components while the others run."""
+        new = list(components)
+        # A new list: the loop may be on its way through the old one.
+        self.components = [*self.components, *new]
+        for component in new:
+            component._wake = self._wake
+        for component in new:
+            component.start()
+
+    def remove(self, components: Iterable[Component]) -> None:
+        """Stop some components for good."""
+        gone = list(components)
+        self.components = [each for each in self.components if each not in gone]
+        for component in reversed(gone):
+            component.stop()
+            component.forget()
 
     def idle(self) -> bool:
         """Whether every component has finished what it was told so far."""

@@ -19,6 +19,7 @@ from mlk8s.sim import (
     openapi,
     openapi_v2,
     options,
+    proxy,
     reviews,
     wire,
 )
@@ -52,6 +53,7 @@ class Server:
     def _open(self) -> None:
         self.objects = Objects(self.simulator)
         self.below = Below(self.simulator, self.tokens)
+        self.proxy = proxy.Proxy(self.simulator)
 
     @property
     def hub(self) -> Hub:
@@ -123,6 +125,8 @@ class Server:
             return web.Response(text=said)
         if path == "/version":
             return self._answer(request, discovery.version())
+        if place := proxy.place(request.path):
+            return await self.proxy.answer(request, place)
         parts = path.strip("/").split("/")
         if parts[0] in ("api", "apis"):
             wire.check_accept(request)

@@ -6,11 +6,13 @@ import random
 import time
 from pathlib import Path
 
+from mlk8s.sim.addons import Addons
 from mlk8s.sim.api import Api
 from mlk8s.sim.clock import Clock, ManualClock, RealClock
 from mlk8s.sim.controllers import controllers
 from mlk8s.sim.events import Recorder
 from mlk8s.sim.faults import Faults
+from mlk8s.sim.kubelet import usage
 from mlk8s.sim.kubelet.kubelet import Kubelet
 from mlk8s.sim.kubelet.reaper import Reaper
 from mlk8s.sim.nodes.fleet import Fleet
@@ -75,8 +77,11 @@ class Simulator:
             self.api, self.recorder, self.fleet, self.faults, self.directory / "pods"
         )
         self.kubelet.reaper = self.reaper
-        managed = controllers(self.api, self.recorder, self.root_ca)
+        managed = controllers(
+            self.api, self.recorder, self.root_ca, lambda: usage.pod_metrics(self.kubelet)
+        )
         self.runtime = Runtime(self.api, [*managed, self.scheduler, self.fleet, self.kubelet])
+        self.addons = Addons(self.api, self.recorder, self.runtime)
 
     async def start(self) -> None:
         """Start the components, then make what every cluster has."""
@@ -120,7 +125,7 @@ class Simulator:
         await self.runtime.stop()
 
     async def reset(self) -> None:
-        """Stop everything, forget it, and start anew with the same nodes."""
+        """Stop everything, forget it, and start anew with the same nodes and no add-ons."""
         await self.stop()
         self._build()
         await self.start()

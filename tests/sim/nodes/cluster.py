@@ -90,6 +90,12 @@ class Cluster:
         ]
 
 
+async def log(cluster: Cluster, name: str, namespace: str = "default", container: str = "") -> str:
+    """What a container has printed."""
+    chunks = cluster.simulator.kubelet.logs(namespace, name, container)
+    return b"".join([chunk async for chunk in chunks]).decode()
+
+
 def play(nodes: str, story: Callable[[Cluster], Awaitable[None]], directory: Path) -> None:
     """Start a cluster, wait until the operands run, and play a story on it."""
 

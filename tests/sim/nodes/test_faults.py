@@ -5,7 +5,7 @@ import pytest
 from mlk8s.sim.faults import FAULTS
 from mlk8s.sim.status import StatusError
 
-from .cluster import OPERATOR, Cluster, play
+from .cluster import OPERATOR, Cluster, log, play
 
 PLUGIN = "nvidia-device-plugin-daemonset"
 GPU = "nvidia.com/gpu"
@@ -20,12 +20,6 @@ def waiting(cluster: Cluster, name: str) -> tuple[str, str]:
 
 def reasons(cluster: Cluster, name: str) -> dict[str, str]:
     return dict(cluster.events(name))
-
-
-async def log(cluster: Cluster, name: str, namespace: str = "default", container: str = "") -> str:
-    kubelet = cluster.simulator.kubelet
-    chunks = kubelet.logs(namespace, name, container)
-    return b"".join([chunk async for chunk in chunks]).decode()
 
 
 def test_every_case_is_described():

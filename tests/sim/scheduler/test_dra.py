@@ -43,7 +43,7 @@ class Cluster:
     ) -> Any:
         obj = {"apiVersion": version, "kind": kind, **obj}
         obj["metadata"] |= {
-            "uid": self.api.uid(),
+            "uid": self.api.uid("resourceclaims"),
             "creationTimestamp": self.api.timestamp(),
         }
         return self.api.store.write(key, obj)

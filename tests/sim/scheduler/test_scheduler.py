@@ -107,6 +107,22 @@ def _add_a_device(cluster: Cluster) -> None:
     cluster.api.change("nodes", "", "n", mutate, "status")
 
 
+def test_the_important_one_is_first_when_both_have_rested(play: Play) -> None:
+    async def test(cluster: Cluster) -> None:
+        cluster.priority("high", 1000, preemptionPolicy="Never")
+        cluster.node("n", allocatable={GPU: "1"})
+        cluster.pod("holder", {GPU: "1"})
+        cluster.pod("old", {GPU: "1"})
+        await cluster.pass_time(1)
+        cluster.pod("important", {GPU: "1"}, priorityClassName="high")
+        await cluster.pass_time(5)
+        cluster.finish("holder")
+        await cluster.pass_time()
+        assert cluster.where("important") == "n" and cluster.where("old") is None
+
+    play(test)
+
+
 def test_what_helps_is_noticed_at_once(play: Play) -> None:
     async def test(cluster: Cluster) -> None:
         for helps in (_free_a_gpu, _delete_the_pod, _add_a_node, _add_a_device):

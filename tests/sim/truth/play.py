@@ -26,7 +26,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from kubernetes import client, config, utils
+from kubernetes import client, config, dynamic
+from kubernetes.dynamic.exceptions import DynamicApiError
 
 Object = dict[str, Any]
 
@@ -74,6 +75,9 @@ class Player:
     ) -> None:
         self.api = config.new_client_from_config(str(kubeconfig))
         self.core = client.CoreV1Api(self.api)
+        # Of any kind that the server has: typed methods end with the client's own version.
+        cache = str(kubeconfig.with_name("discovery.json"))
+        self.any = dynamic.DynamicClient(self.api, cache_file=cache)
         self.pause = pause
         self.explain = explain
         self._finish: dict[str, str] = {}
@@ -120,9 +124,10 @@ class Player:
     def _create(self, obj: Object) -> Object:
         name = f"{obj['kind']}/{obj['metadata']['name']}"
         try:
-            created = utils.create_from_dict(self.api, obj, namespace=NAMESPACE)[0]
-        except utils.FailToCreateError as error:
-            said = json.loads(error.api_exceptions[0].body)
+            resource = self.any.resources.get(api_version=obj["apiVersion"], kind=obj["kind"])
+            created = resource.create(body=obj, namespace=NAMESPACE)
+        except DynamicApiError as error:
+            said = json.loads(error.body)
             return {"rejected": name, **{key: said[key] for key in ("code", "reason", "message")}}
         if created.metadata.namespace is None:
             self._without_namespace.append(obj)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from mlk8s.course.checks import ALL, Check, Machine, Status
 from mlk8s.errors import GpuUnavailable
-from mlk8s.gpu import nvml
+from mlk8s.gpu import compatibility, nvml
 from mlk8s.gpu.probe import FAULTS, event_reasons
 
 INSTALL = "sudo ubuntu-drivers install --gpgpu && sudo reboot"
@@ -237,18 +237,29 @@ def _pytorch(driver_cuda: str) -> Check:
         means = "Benchmarks and training need it."
         fix = "run `make book`: it installs the version in requirements.lock."
         return Check("PyTorch", Status.FAIL, f"cannot be imported: {error}", means, fix, chapters)
-    status, means, fix = agreement(torch.version.cuda, torch.cuda.is_available(), driver_cuda)
+    ready = torch.cuda.is_available()
+    capability = ".".join(map(str, torch.cuda.get_device_capability())) if ready else ""
+    targets = torch.cuda.get_arch_list() if ready else []
+    status, means, fix = agreement(torch.version.cuda, ready, driver_cuda, capability, targets)
     build = f"CUDA {torch.version.cuda} build" if torch.version.cuda else "CPU build"
     return Check("PyTorch", status, f"{torch.__version__}, {build}", means, fix, chapters)
 
 
-def agreement(build: str | None, available: bool, driver: str) -> tuple[Status, str, str]:
-    """Whether PyTorch's CUDA and the driver's fit together.
+def agreement(
+    build: str | None,
+    available: bool,
+    driver: str,
+    capability: str = "",
+    targets: Sequence[str] = (),
+) -> tuple[Status, str, str]:
+    """Whether PyTorch's CUDA, the driver's and the device fit together.
 
     Args:
         build: the CUDA version PyTorch was built with, ``None`` for a CPU build.
         available: what ``torch.cuda.is_available()`` says.
         driver: the highest CUDA version of the driver, empty if there is no usable driver.
+        capability: the compute capability of the device, empty if PyTorch sees none.
+        targets: what PyTorch's own kernels were compiled for.
 
     Returns:
         Status, meaning, fix.
@@ -259,14 +270,23 @@ def agreement(build: str | None, available: bool, driver: str) -> tuple[Status, 
     if build is None:
         means = f"The driver offers CUDA {driver} and this build cannot use it: no live benchmark."
         return Status.WARN, means, reinstall
-    if int(build.split(".")[0]) > int(driver.split(".")[0]):
+    fits = compatibility.fit(build, driver)
+    if fits is compatibility.Fit.NONE:
         means = f"It needs CUDA {build} and the driver stops at {driver}: no live benchmark."
-        return Status.FAIL, means, "install a newer driver, or " + reinstall
+        least = [f.driver for f in compatibility.families() if build.startswith(f"{f.major}.")]
+        newer = f"driver {least[0]} or later" if least else "a newer driver"
+        return Status.FAIL, means, f"install {newer}, or {reinstall}"
     if not available:
         means = "Versions fit and CUDA still does not start: no live benchmark."
         fix = "see device nodes above, check CUDA_VISIBLE_DEVICES, read `dmesg | grep -i nvrm`."
         return Status.FAIL, means, fix
-    return Status.OK, f"It runs on the GPU (driver offers CUDA {driver}).", ""
+    if targets and not any(compatibility.runs(target, capability) for target in targets):
+        means = f"It has no code for compute capability {capability}, only {', '.join(targets)}."
+        return Status.FAIL, means, "install a build of PyTorch that lists this device."
+    means = f"It runs on the GPU (driver offers CUDA {driver})."
+    if fits is compatibility.Fit.MINOR:
+        means += f" PTX from CUDA {build} does not load: the driver cannot compile it."
+    return Status.OK, means, ""
 
 
 def _cupy(driver_cuda: str) -> Check:

@@ -57,11 +57,12 @@ def checks(machine: Machine) -> Iterator[Check]:
 
 def _gpu_setting(machine: Machine) -> Check:
     value = machine.gpu_setting
-    known = ["auto", "live", *recordings.names()]
+    known = ["auto", "live", "recorded", *recordings.names()]
     if value in known:
         means = {
-            "auto": "Live where a GPU answers, else the default recording.",
+            "auto": "Live where a GPU answers, else the chapter's recording.",
             "live": "Only this machine's GPU will do.",
+            "recorded": "GPU numbers come from the chapter's recording.",
         }.get(value, "GPU numbers come from this recording.")
         return Check("MLK8S_GPU", Status.OK, value, means, chapters=ALL)
     means = "Every cell that asks for a GPU number stops."

@@ -2,7 +2,8 @@
 
 The plugins are those that a server runs by default and that matter here: NamespaceLifecycle,
 LimitRanger, TaintNodesByCondition, Priority, DefaultTolerationSeconds, DefaultStorageClass,
-RuntimeClass and ResourceQuota. Pod security levels and webhooks are not modelled.
+RuntimeClass and ResourceQuota; then the webhooks of add-ons. Pod security levels and webhooks that
+users register are not modelled.
 """
 
 from __future__ import annotations
@@ -59,6 +60,8 @@ def mutate(
         _taint(obj)
     elif op == "CREATE" and key == "persistentvolumeclaims":
         _storage_class(obj, api)
+    if api.addons is not None:
+        api.addons.mutate(op, resource, obj, old)
 
 
 def validate(
@@ -86,6 +89,8 @@ def validate(
         pods.one_default_class(op, resource, obj, api)
     if op == "CREATE" and key in ("pods", "persistentvolumeclaims"):
         limits.validate(resource, obj, api)
+    if api.addons is not None:
+        api.addons.validate(op, resource, obj, old)
     quota.validate(op, resource, obj, old, api)
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from mlk8s.sim.api import Api
+from mlk8s.sim.controllers.autoscaler import Autoscalers
 from mlk8s.sim.controllers.claims import ResourceClaims
 from mlk8s.sim.controllers.cronjob import CronJobs
 from mlk8s.sim.controllers.daemonset import DaemonSets
@@ -21,6 +24,7 @@ from mlk8s.sim.controllers.volumes import Volumes
 from mlk8s.sim.custom_resources import CustomResources
 from mlk8s.sim.events import Recorder
 from mlk8s.sim.runtime import Component
+from mlk8s.sim.status import Object
 
 _CONTROLLERS = (
     CronJobs,
@@ -41,16 +45,23 @@ _CONTROLLERS = (
 )
 
 
-def controllers(api: Api, recorder: Recorder, root_ca: str = "") -> list[Component]:
+def controllers(
+    api: Api,
+    recorder: Recorder,
+    root_ca: str = "",
+    metrics: Callable[[], list[Object]] = list,
+) -> list[Component]:
     """All controllers of a cluster.
 
     Args:
         api: the cluster.
         recorder: where their events go.
         root_ca: the certificates, as PEM, that each namespace's ``kube-root-ca.crt`` holds.
+        metrics: gives the ``PodMetrics`` of all pods that run.
     """
     pods = PodIndex(api.store)
     made: list[Component] = [CustomResources(api), ResourceClaims(api, recorder)]
     made.append(Namespaces(api, recorder, pods, root_ca))
     made += [controller(api, recorder, pods) for controller in _CONTROLLERS]
+    made.append(Autoscalers(api, recorder, pods, metrics))
     return made

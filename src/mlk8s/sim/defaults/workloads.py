@@ -124,7 +124,7 @@ def select_own_pods(obj: Object, api: Api) -> None:
     if not metadata.get("name") and metadata.get("generateName"):
         where = metadata.get("namespace", "")
         while not metadata.get("name"):
-            name = metadata["generateName"][:58] + api.suffix()
+            name = metadata["generateName"][:58] + api.suffix(metadata["generateName"])
             if api.store.raw("jobs.batch", where, name) is None:
                 metadata["name"] = name
     uid, name = metadata["uid"], metadata.get("name", "")

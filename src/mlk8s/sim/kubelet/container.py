@@ -54,6 +54,9 @@ class Execution(Protocol):
     def kill(self) -> None:
         """End it."""
 
+    def conclude(self) -> None:
+        """Ask it to end, and take its end for a success."""
+
 
 @dataclass(frozen=True)
 class Ended:
@@ -105,6 +108,7 @@ class Container:
         due: when the step ends.
         devices: ids of the GPUs that it got.
         driver: whether it has the driver's tools, as with a GPU.
+        ports: of a process, where it listens on this machine, by the TCP port that it declares.
         restarts: how often it was started again.
         started: whether its startup probe has passed.
         simulated: how it runs, for the pod's annotation.
@@ -127,6 +131,7 @@ class Container:
         "never_ready",
         "phase",
         "pod",
+        "ports",
         "previous_log",
         "probes",
         "pull_began",
@@ -173,6 +178,7 @@ class Container:
         self.probes: dict[str, ProbeState] = {}
         self.devices: list[str] = []
         self.driver = False
+        self.ports: dict[int, int] = {}
         self.environment: dict[str, str] = {}
         self.mounts = Mounts({})
         self.simulated = ""

@@ -32,7 +32,7 @@ def take_ends(worker: Worker, now: float) -> None:
         )
         each.phase, each.due = "terminated", now + RESTART_S
         each.ready = each.started = False
-        each.probes = {}
+        each.ports, each.probes = {}, {}
 
 
 def kill_unhealthy(worker: Worker, container: Container, now: float) -> None:

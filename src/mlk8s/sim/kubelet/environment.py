@@ -17,6 +17,8 @@ from mlk8s.sim.api import Api
 from mlk8s.sim.quantity import value
 from mlk8s.sim.status import Object
 
+# A container that declares port 8080 is told by MLK8S_PORT_8080 where to listen instead.
+PORT_PREFIX = "MLK8S_PORT_"
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -61,7 +63,12 @@ class Mounts:
 
 
 def variables(
-    api: Api, pod: Object, container: Object, node: Object | None, devices: list[str]
+    api: Api,
+    pod: Object,
+    container: Object,
+    node: Object | None,
+    devices: list[str],
+    ports: Mapping[int, int],
 ) -> dict[str, str]:
     """The variables that a container sees, in the order in which the kubelet sets them.
 
@@ -71,6 +78,7 @@ def variables(
         container: one of its containers.
         node: the node's object, for ``resourceFieldRef`` without a limit.
         devices: ids of the GPUs that the container got, or ``all``.
+        ports: where it listens on this machine, by the port that it declares.
 
     Raises:
         ConfigError: something that is referred to does not exist.
@@ -79,6 +87,7 @@ def variables(
     result = {"PATH": SEARCH_PATH, "HOSTNAME": pod["spec"].get("hostname") or _hostname(pod)}
     if devices:
         result["NVIDIA_VISIBLE_DEVICES"] = ",".join(devices)
+    result |= {f"{PORT_PREFIX}{declared}": str(port) for declared, port in ports.items()}
     for source in container.get("envFrom") or ():
         prefix = source.get("prefix", "")
         for kind, reference in (("configmap", "configMapRef"), ("secret", "secretRef")):

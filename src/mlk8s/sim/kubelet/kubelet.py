@@ -6,7 +6,7 @@ import asyncio
 import ipaddress
 import shutil
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Hashable, Iterable
+from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,12 +16,12 @@ from mlk8s.sim.events import Recorder
 from mlk8s.sim.faults import Faults
 from mlk8s.sim.kubelet import logs
 from mlk8s.sim.kubelet.admission import Rejected, check, requests_of
-from mlk8s.sim.kubelet.container import Container
+from mlk8s.sim.kubelet.checks import Checks
+from mlk8s.sim.kubelet.container import Container, Execution
 from mlk8s.sim.kubelet.images import Catalogue, parse
-from mlk8s.sim.kubelet.launch import Launcher, NoCommand
+from mlk8s.sim.kubelet.launch import Launcher
 from mlk8s.sim.kubelet.logs import LogBuffer, LogPool
 from mlk8s.sim.kubelet.probes import Probes
-from mlk8s.sim.kubelet.process import Exit
 from mlk8s.sim.kubelet.processes import Processes
 from mlk8s.sim.kubelet.reaper import Reaper
 from mlk8s.sim.kubelet.sample import Sample
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
 # Where pods of nodes without spec.podCIDR get their addresses: a /24 per node.
 _POD_NETWORK = int(ipaddress.ip_address("10.64.0.0"))
-_PROBE_OUTPUT_BYTES = 10 * 1024
 _LATE_S = 0.5
 
 
@@ -70,7 +69,8 @@ class Kubelet(Component):
         self.catalogue = catalogue or Catalogue.standard()
         self.processes = Processes(str(directory.parent.resolve()))
         self.launcher = Launcher(api, self.processes, LogPool(), directory)
-        self.probes = Probes(self._probe, self._probe_failed)
+        self.checks = Checks(self)
+        self.probes = Probes(self.checks.ask, self._probe_failed)
         self.workers: dict[tuple[str, str], Worker] = {}
         self._images: dict[str, set[str]] = {}
         self._used: dict[str, Counter[str]] = {}
@@ -142,6 +142,7 @@ class Kubelet(Component):
 
     def stop(self) -> None:
         """End all processes and remove all files."""
+        self.checks.stop()
         self.processes.stop()
         for worker in self.workers.values():
             for container in worker.containers:
@@ -227,44 +228,41 @@ class Kubelet(Component):
         offset = 2 + (count - 1) % 253
         return host, str(ipaddress.ip_address(self._networks[node_name] + offset))
 
+    def ports(self) -> Iterator[int]:
+        """The ports of this machine that containers have been given."""
+        for worker in self.workers.values():
+            for each in worker.containers:
+                yield from each.ports.values()
+
+    def port(self, namespace: str, name: str, declared: int) -> int | None:
+        """Where a pod's process listens on this machine; ``None`` where none is to listen.
+
+        Args:
+            namespace: of the pod.
+            name: of the pod.
+            declared: a port of one of its containers.
+        """
+        worker = self.workers.get((namespace, name))
+        for each in worker.containers if worker is not None else ():
+            if each.running and declared in each.ports:
+                return each.ports[declared]
+        return None
+
     # -- probes ----------------------------------------------------------------------------------
-
-    def _probe(self, container: Container, probe: Object, done: Callable[[int, str], None]) -> None:
-        key = container.pod
-        worker = self.workers.get(key)
-        if worker is None:
-            return
-        pod = worker.pod
-        output: list[bytes] = []
-        limit = float(probe.get("timeoutSeconds") or 1)
-
-        def ended(found: Exit, why: str = "") -> None:
-            text = why or b"".join(output)[:_PROBE_OUTPUT_BYTES].decode(errors="replace")
-            if found.message:
-                shown = " ".join(probe["exec"]["command"])
-                text = f'command timed out: "{shown}" timed out after {limit:g}s'
-            done(found.code, text)
-            self.enqueue(key)
-
-        environment = self.launcher.environment(pod, container)
-        try:
-            command = self.launcher.resolve(probe["exec"]["command"], environment, container)
-            self.processes.start(
-                command,
-                environment,
-                self.launcher.working_directory(container, self.launcher.home(pod, container)),
-                lambda _, data: output.append(data),
-                ended,
-                wall_s=limit,
-            )
-        except (NoCommand, OSError) as error:
-            asyncio.get_running_loop().call_soon(ended, Exit(127), str(error))
 
     def _probe_failed(self, container: Container, kind: str, output: str) -> None:
         worker = self.workers.get(container.pod)
         if worker is not None:
             title = kind.capitalize()
             worker.event("Warning", "Unhealthy", f"{title} probe failed: {output}", container)
+
+    def execution(self, namespace: str, name: str, container: str) -> Execution | None:
+        """The present or last run of a container; ``None`` before its first."""
+        worker = self.workers.get((namespace, name))
+        for each in worker.containers if worker is not None else ():
+            if each.name == container:
+                return each.execution
+        return None
 
     # -- logs ------------------------------------------------------------------------------------
 

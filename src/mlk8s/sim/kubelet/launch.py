@@ -73,17 +73,22 @@ class Scripted:
         if text:
             log.write(text.encode(), clock.now())
         if seconds is not None:
-            self._timer = clock.call_later(seconds, lambda: self._end(code))
+            self._timer = clock.call_later(seconds, lambda: self.end(code))
 
     def terminate(self) -> None:
         """End as a well-behaved server does at SIGTERM."""
-        self._end(0)
+        self.end(0)
 
     def kill(self) -> None:
         """End at once."""
-        self._end(137)
+        self.end(137)
 
-    def _end(self, code: int) -> None:
+    def conclude(self) -> None:
+        """End successfully."""
+        self.end(0)
+
+    def end(self, code: int) -> None:
+        """End with an exit code; nothing happens where it has ended."""
         if self.exit is not None:
             return
         if self._timer is not None:
@@ -108,6 +113,7 @@ class Local:
         self.process: Process | None = None
         self._clock = clock
         self._changed = changed
+        self._concluded = False
 
     def output(self, _stream: int, data: bytes) -> None:
         """Take what it prints."""
@@ -117,9 +123,14 @@ class Local:
         """Take its end."""
         if found.message:
             self.log.write(f"# simulated: {found.message}\n".encode(), self._clock.now())
-        self.exit = found
+        self.exit = Exit(0) if self._concluded else found
         self.log.close(self._clock.now())
         self._changed()
+
+    def conclude(self) -> None:
+        """SIGTERM, and an end that counts as success, as a shell around it would have it."""
+        self._concluded = True
+        self.terminate()
 
     def terminate(self) -> None:
         """SIGTERM."""
@@ -160,7 +171,9 @@ class Launcher:
         # Under the fault all-gpus-visible a container has the driver without a request.
         leaked = container.driver and not has_gpu(container)
         devices = ["all"] if leaked else container.devices
-        container.environment = variables(self.api, pod, container.spec, node, devices)
+        container.environment = variables(
+            self.api, pod, container.spec, node, devices, container.ports
+        )
         mounts = mounts_of(container.spec, dict(places))
         path = container.spec.get("terminationMessagePath") or "/dev/termination-log"
         mounts.setdefault(path, self.home(pod, container).parent / "termination-log")
@@ -194,9 +207,7 @@ class Launcher:
             if smi.interval(command[1:]) is None:
                 said = smi.answer(seen, command[1:])
                 return Scripted(clock, log, said.err + said.out, 0.2, said.code, changed)
-        own: list[str] = container.spec.get("command") or []
-        foreign = image.kind == "serve" and bool(own) and not image.brings(own[0])
-        if image.kind == "process" or foreign:
+        if is_process(container, image):
             container.simulated = "process"
             return self._process(pod, container, command, seen, log, changed)
         container.simulated = image.kind
@@ -285,13 +296,15 @@ class Launcher:
         return found
 
     def tools(self) -> Path:
-        """A directory with this interpreter as ``python`` and ``python3``."""
+        """A directory with this interpreter as ``python`` and ``python3``, and its ``torchrun``."""
         if self._tools is None:
             self._tools = self.directory / "bin"
             self._tools.mkdir(parents=True, exist_ok=True)
+            interpreter = shlex.quote(sys.executable)
             for name in ("python", "python3"):
-                interpreter = shlex.quote(sys.executable)
                 _script(self._tools / name, f'exec {interpreter} "$@"\n')
+            torchrun = f'exec {interpreter} -m torch.distributed.run "$@"\n'
+            _script(self._tools / "torchrun", torchrun)
         return self._tools
 
     def resolve(
@@ -352,6 +365,13 @@ class Launcher:
             tail = container.execution.log.last(_FALLBACK_LINES, _FALLBACK_BYTES)
             text = tail.decode(errors="replace")
         return text
+
+
+def is_process(container: Container, image: Image) -> bool:
+    """Whether a container's command runs on this machine; ``nvidia-smi`` is answered for."""
+    own: list[str] = container.spec.get("command") or []
+    foreign = image.kind == "serve" and bool(own) and not image.brings(own[0])
+    return image.kind == "process" or foreign
 
 
 def has_gpu(container: Container) -> bool:

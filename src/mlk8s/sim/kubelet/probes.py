@@ -1,9 +1,13 @@
-"""Probes: ``exec`` ones run in containers that are processes; all others pass in their time."""
+"""Probes: what can be asked of a container that is a process is asked; others pass in their time.
+
+See :func:`mlk8s.sim.kubelet.checks.asks`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from mlk8s.sim.kubelet.checks import asks
 from mlk8s.sim.kubelet.container import Container, ProbeState
 from mlk8s.sim.status import Object
 
@@ -14,16 +18,16 @@ class Probes:
     """Carries out the probes of containers.
 
     Args:
-        execute: runs a command in a container and gives its exit code and output later.
+        ask: puts a probe to a container and tells later: 0 for a success, and the output.
         failed: told of a failure (container, kind of probe, output).
     """
 
     def __init__(
         self,
-        execute: Callable[[Container, Object, Callable[[int, str], None]], None],
+        ask: Callable[[Container, Object, Callable[[int, str], None]], None],
         failed: Callable[[Container, str, str], None],
     ) -> None:
-        self._execute = execute
+        self._ask = ask
         self._failed = failed
 
     def begin(self, container: Container, now: float) -> None:
@@ -55,7 +59,7 @@ class Probes:
             if now < state.due:
                 continue
             state.due = now + (probe.get("periodSeconds") or 10)
-            if "exec" in probe and container.simulated == "process":
+            if asks(container, probe):
                 state.busy = True
                 self._start(container, kind, probe, state)
             else:
@@ -71,9 +75,7 @@ class Probes:
         if not container.started:
             return False
         # A probe that can only pass need not be asked again.
-        probe = container.spec.get(f"{kind}Probe") or {}
-        certain = "exec" not in probe or container.simulated != "process"
-        return not (certain and state.passed)
+        return not state.passed or asks(container, container.spec.get(f"{kind}Probe") or {})
 
     def _start(self, container: Container, kind: str, probe: Object, state: ProbeState) -> None:
         run = container.execution
@@ -92,7 +94,7 @@ class Probes:
                 if kind == "readiness":
                     container.ready = False
 
-        self._execute(container, probe, done)
+        self._ask(container, probe, done)
 
     def _passed(self, container: Container, kind: str, probe: Object, state: ProbeState) -> None:
         state.failures, state.successes = 0, state.successes + 1

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from mlk8s.sim.kubelet import ending, pulling
 from mlk8s.sim.kubelet.container import Container, Ended
 from mlk8s.sim.kubelet.environment import ConfigError
-from mlk8s.sim.kubelet.launch import StartError, has_gpu
+from mlk8s.sim.kubelet.launch import StartError, has_gpu, is_process
+from mlk8s.sim.ports import CONTAINERS, free_port
 from mlk8s.sim.status import Object
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ def create(worker: Worker, container: Container, now: float) -> None:
         return
     node = kubelet.api.find("nodes", "", worker.node)
     container.driver = has_gpu(container) or kubelet.fleet.leaks(worker.node)
+    container.ports = _ports(worker, container)
     try:
         kubelet.launcher.configure(_placed(worker), node, container, worker.places or {})
     except ConfigError as error:
@@ -55,6 +57,7 @@ def create(worker: Worker, container: Container, now: float) -> None:
         worker.event("Warning", "Failed", f"Error: {error}", container)
         container.ended = Ended(128, "StartError", str(error), 0.0, now, container.container_id)
         container.phase, container.due = "terminated", now + ending.RESTART_S
+        container.ports = {}
         container.ready = container.started = False
         return
     worker.event("Normal", "Started", "Container started", container)
@@ -69,6 +72,7 @@ def _start(worker: Worker, container: Container) -> None:
     launcher, changed = worker.kubelet.launcher, _changed(worker)
     if fault := worker.fault("run", container):
         container.simulated = "fault"
+        container.ports = {}
         container.never_ready = fault.exit_code is None
         seconds = None if fault.exit_code is None else 0.5
         code = fault.exit_code or 0
@@ -86,6 +90,20 @@ def _start(worker: Worker, container: Container) -> None:
     if fault := worker.fault("log", container):
         text = "".join(f"{line}\n" for line in fault.lines)
         container.execution.log.write(text.encode(), worker.kubelet.api.clock.now())
+
+
+def _ports(worker: Worker, container: Container) -> dict[int, int]:
+    """A free port of this machine for each TCP port that a container declares."""
+    if not is_process(container, worker.kubelet.catalogue.resolve(container.spec["image"])):
+        return {}
+    found: dict[int, int] = {}
+    for each in container.spec.get("ports") or ():
+        declared = int(each["containerPort"])
+        if each.get("protocol", "TCP") == "TCP" and declared not in found:
+            taken = {*worker.kubelet.ports(), *found.values()}
+            purpose = f"{worker.uid}/{container.name}/{declared}"
+            found[declared] = free_port(CONTAINERS, purpose, taken)
+    return found
 
 
 def _changed(worker: Worker) -> Callable[[], None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from mlk8s.sim.faults import Interference, Stage
     from mlk8s.sim.kubelet.kubelet import Kubelet
 
+#: How each container runs, and where those that are processes listen on this machine.
+SIMULATED, PORTS = "mlk8s.dev/simulated", "mlk8s.dev/ports"
 _DEADLINE = "Pod was active on the node longer than the specified deadline"
 
 
@@ -343,11 +346,21 @@ class Worker:
             return
         self._said = own
         simulated = ",".join(f"{c.name}={c.simulated}" for c in self.containers if c.simulated)
+        ports = {
+            f"{each.name}/{declared}": port
+            for each in self.containers
+            for declared, port in each.ports.items()
+        }
 
         def put(pod: Object) -> None:
             pod.setdefault("status", {}).update(own)
+            annotations = {**(pod["metadata"].get("annotations") or {})}
+            annotations.pop(PORTS, None)
             if simulated:
-                annotations = pod["metadata"].get("annotations") or {}
-                pod["metadata"]["annotations"] = annotations | {"mlk8s.dev/simulated": simulated}
+                annotations[SIMULATED] = simulated
+            if ports:
+                annotations[PORTS] = json.dumps(ports)
+            if annotations:
+                pod["metadata"]["annotations"] = annotations
 
         self.pod = self.kubelet.write(self.pod, put) or self.pod

@@ -8,7 +8,8 @@ from mlk8s.sim.api import Api
 from mlk8s.sim.events import Recorder
 from mlk8s.sim.nodes.fleet import Fleet
 from mlk8s.sim.nodes.interference import Interference, Match, Stage
-from mlk8s.sim.nodes.operator import NAMESPACE, PLUGIN_APP
+from mlk8s.sim.nodes.operator import NAMESPACE, PLUGIN_APP, TOOLKIT_APP
+from mlk8s.sim.nodes.plugin import running_operand
 from mlk8s.sim.nodes.state import NodeState
 from mlk8s.sim.status import Object, StatusError
 
@@ -104,16 +105,27 @@ class Context:
         """Once the fault is on, and again when it is off, delete operands' pods on its nodes."""
         self._restart += apps
 
-    def break_plugin(self, state: NodeState) -> None:
-        """The device plugin does not serve, whatever its pod looks like."""
-        state.broken.add(self.fault)
+    def break_plugin(self, state: NodeState, still: Callable[[], bool] = lambda: True) -> None:
+        """The device plugin does not serve, whatever its pod looks like.
+
+        Args:
+            state: of the node.
+            still: whether the cause is there; asked when a pod of the plugin has started.
+        """
+        state.broken[self.fault] = still
         self.fleet.plugins.stop(state)
 
         def mend() -> None:
-            state.broken.discard(self.fault)
+            state.broken.pop(self.fault)
             self.fleet.enqueue(("plugin", state.name))
 
         self.undo(mend)
+
+    def toolkit(self, node: str) -> dict[str, str]:
+        """The variables of the container toolkit that runs on a node; empty where none runs."""
+        pod = running_operand(self.api, node, TOOLKIT_APP)
+        [container] = pod["spec"]["containers"] if pod else [{}]
+        return {each["name"]: each.get("value", "") for each in container.get("env") or ()}
 
     def create(self, key: str, obj: Object) -> None:
         """Create an object that goes with the fault."""

@@ -10,8 +10,8 @@ from collections.abc import Collection, Hashable, Iterable, Sequence
 from mlk8s.sim.api import Api, DeleteOptions
 from mlk8s.sim.clock import micro_stamp
 from mlk8s.sim.events import Recorder
+from mlk8s.sim.nodes import following, mig, objects, operator, setup, slices, smi, view
 from mlk8s.sim.nodes import labels as names
-from mlk8s.sim.nodes import mig, objects, operator, setup, slices, smi, view
 from mlk8s.sim.nodes.claims import Claims
 from mlk8s.sim.nodes.devices import AdmissionError, Devices
 from mlk8s.sim.nodes.migmanager import CONFIG, STATE, MigManager
@@ -91,7 +91,7 @@ class Fleet(Component):
     def _add(self, state: NodeState) -> None:
         devices, spec, now = state.devices, state.spec, self.api.clock.now()
         resources = devices.resources() if devices and not spec.dra else ()
-        uid = self.api.uid()
+        uid = self.api.uid("nodes")
         node = objects.node_object(spec, state.index, now, uid, resources)
         labels = node["metadata"]["labels"]
         if devices is not None:
@@ -104,7 +104,7 @@ class Fleet(Component):
             self.mig.started(state, spec.mig)
         # Straight into the store: complete, and twice as fast for thousands of them.
         self.api.store.write("nodes", node)
-        lease = objects.lease_object(state.name, uid, now, self.api.uid())
+        lease = objects.lease_object(state.name, uid, now, self.api.uid("leases"))
         self.api.store.write("leases.coordination.k8s.io", lease)
         self.recorder.event(
             # A kubelet names itself by the node's name, and so finds kubectl these events.
@@ -149,6 +149,8 @@ class Fleet(Component):
             self.mig.notice(state, after)
         if before.get(operator.PLUGIN_LABEL) != after.get(operator.PLUGIN_LABEL):
             self.enqueue(("reload", change.name), RELOAD_S)
+        if _seen(before) != _seen(after):
+            self.enqueue(("features", change.name), OPERATOR_S)
         return ()
 
     def reconcile(self, key: Hashable) -> None:
@@ -161,8 +163,10 @@ class Fleet(Component):
                     self.plugins.register(state)
             case ("mig", str(node)) if (state := self.states.get(node)) is not None:
                 self.mig.step(state)
+            case ("features", str(node)) if (state := self.states.get(node)) is not None:
+                following.features(self.api, state)
             case ("policy",):
-                self._follow_policy()
+                following.policy(self.api, self._first_strategy)
             case ("policy object",):
                 setup.install_policy(self.api, self._first_strategy)
             case ("leases", int(first)):
@@ -172,21 +176,6 @@ class Fleet(Component):
         """mig-manager has made a new layout; the plugin is down and will find it."""
         if state.plugin == "" and state.devices is not None:
             state.devices.unregister()
-
-    def _follow_policy(self) -> None:
-        """The operator writes what the ClusterPolicy says into its DaemonSets, which roll."""
-        spec = (self.api.find(operator.POLICIES, "", operator.POLICY) or {}).get("spec") or {}
-        strategy = (spec.get("mig") or {}).get("strategy") or self._first_strategy
-        config = (spec.get("devicePlugin") or {}).get("config") or {}
-        environment = operator.configuration(
-            strategy, config.get("name") or "", config.get("default") or ""
-        )
-
-        def write(daemon_set: Object) -> None:
-            daemon_set["spec"]["template"]["spec"]["containers"][0]["env"] = environment
-
-        for name in operator.CONFIGURED:
-            self.api.change("daemonsets.apps", operator.NAMESPACE, name, write)
 
     def _renew(self, first: int) -> None:
         chosen = list(self.states)[first : first + _RENEWED_AT_ONCE]
@@ -293,12 +282,14 @@ class Fleet(Component):
 
     def log(self, pod: Object, container: str) -> list[str] | None:
         """What an operand of the fleet has written so far; ``None`` for all other containers."""
-        if container != "nvidia-mig-manager":
-            return None
-        if pod["metadata"].get("namespace") != operator.NAMESPACE:
-            return None
         state = self.states.get(pod["spec"].get("nodeName", ""))
-        return None if state is None else list(state.journal)
+        if state is None or pod["metadata"].get("namespace") != operator.NAMESPACE:
+            return None
+        if container == "nvidia-mig-manager":
+            return list(state.journal)
+        if container == "nvidia-device-plugin":
+            return state.reports.get(pod["metadata"]["uid"])
+        return None
 
     # -- health ------------------------------------------------------------------------------
 
@@ -344,7 +335,7 @@ class Fleet(Component):
 
     def leaks(self, node: str) -> bool:
         """Whether containers on a node see all GPUs, also without a request."""
-        return self.states[node].leaks
+        return self.states[node].leaks()
 
     def restart(self, node: str, app: str) -> None:
         """Delete an operand's pods on a node; their DaemonSet makes new ones."""
@@ -356,6 +347,11 @@ class Fleet(Component):
             except StatusError as error:
                 if error.code != 404:
                     raise
+
+
+def _seen(labels: dict[str, str]) -> tuple[bool, str | None]:
+    """What the operator goes by, and what it has made of it."""
+    return names.found(labels), labels.get(names.PRESENT)
 
 
 def _devices(spec: NodeSpec) -> Devices | None:

@@ -7,6 +7,7 @@ GPU Feature Discovery 0.20 (k8s-device-plugin ``internal/lm``), GPU Operator 26.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 
 from mlk8s.sim.nodes.config import MPS, Sharing
 from mlk8s.sim.nodes.devices import GPU, Devices
@@ -14,7 +15,11 @@ from mlk8s.sim.nodes.models import CUDA, DRIVER, Model, Profile
 
 STAMP = "nvidia.com/gfd.timestamp"
 DEPLOY = "nvidia.com/gpu.deploy."
+PRESENT = "nvidia.com/gpu.present"
+MPS_CAPABLE = "nvidia.com/mps.capable"
 PAUSED = "paused-for-mig-change"
+# Those by which the operator knows a node with a GPU: vendor 10de, class display or 3D.
+_FOUND = tuple(f"feature.node.kubernetes.io/pci-{x}10de.present" for x in ("", "0302_", "0300_"))
 # What mig-manager stops while it changes a node (mig-parted pkg/mig/reconfigure).
 CLIENTS = ("device-plugin", "gpu-feature-discovery", "dcgm-exporter", "dcgm", "nvsm")
 _OPERANDS = (
@@ -55,7 +60,7 @@ def discovered(devices: Devices, machine: str, now: float) -> dict[str, str]:
         "nvidia.com/gpu.machine": machine,
         "nvidia.com/gpu.mode": "compute" if model.pci_class == "0302" else "graphics",
         "nvidia.com/mig.capable": str(bool(model.profiles)).lower(),
-        "nvidia.com/mps.capable": str(_mps_capable(devices)).lower(),
+        MPS_CAPABLE: str(_mps_capable(devices)).lower(),
     }
     labels |= _whole(devices)
     # With strategy none GFD writes nothing about MIG (internal/lm/mig-strategy.go).
@@ -155,9 +160,14 @@ def found_by_nfd(model: Model | None, kernel: str) -> dict[str, str]:
     return labels
 
 
+def found(labels: Mapping[str, str]) -> bool:
+    """Whether Node Feature Discovery's labels tell the operator of a GPU."""
+    return any(labels.get(key) == "true" for key in _FOUND)
+
+
 def deployed(model: Model, dra: bool) -> dict[str, str]:
     """The operator's labels: what it deploys on the node, and that it is a GPU node."""
-    labels = {"nvidia.com/gpu.present": "true", f"{DEPLOY}driver": "pre-installed"}
+    labels = {PRESENT: "true", f"{DEPLOY}driver": "pre-installed"}
     labels |= {f"{DEPLOY}{operand}": "true" for operand in _OPERANDS}
     if model.profiles and not dra:
         labels[f"{DEPLOY}mig-manager"] = "true"

@@ -6,7 +6,7 @@ the MicroK8s addon installs it, in namespace ``gpu-operator-resources`` with the
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from mlk8s.sim.nodes.config import PluginConfig
@@ -20,6 +20,15 @@ CONFIG_MAP = "device-plugin-config"
 DEFAULT_KEY = "default"
 PLUGIN_APP = "nvidia-device-plugin-daemonset"
 PLUGIN_LABEL = "nvidia.com/device-plugin.config"
+TOOLKIT_APP = "nvidia-container-toolkit-daemonset"
+MPS_APP = "nvidia-device-plugin-mps-control-daemon"
+DRIVER_APP = "nvidia-driver-daemonset"
+# Where MicroK8s keeps what the toolkit must extend; the addon passes these (its script "enable").
+TOOLKIT = {
+    "CONTAINERD_CONFIG": "/var/snap/microk8s/current/args/containerd-template.toml",
+    "CONTAINERD_SOCKET": "/var/snap/microk8s/common/run/containerd.sock",
+    "RUNTIME_CONFIG_SOURCE": "file=/var/snap/microk8s/current/args/containerd.toml",
+}
 
 _OPERATOR = "nvcr.io/nvidia/gpu-operator:v26.7.0"
 _DRIVER = "nvcr.io/nvidia/driver:580.95.05-ubuntu22.04"
@@ -30,8 +39,8 @@ _WAIT = (
 )
 # name → (app label, selector label, image, container, init containers)
 _DAEMON_SETS: dict[str, tuple[str, str, str, str, tuple[str, ...]]] = {
-    "nvidia-container-toolkit-daemonset": (
-        "nvidia-container-toolkit-daemonset",
+    TOOLKIT_APP: (
+        TOOLKIT_APP,
         f"{DEPLOY}container-toolkit",
         "nvcr.io/nvidia/k8s/container-toolkit:v1.19.0",
         "nvidia-container-toolkit-ctr",
@@ -44,8 +53,8 @@ _DAEMON_SETS: dict[str, tuple[str, str, str, str, tuple[str, ...]]] = {
         "nvidia-device-plugin",
         ("toolkit-validation", "config-manager-init"),
     ),
-    "nvidia-device-plugin-mps-control-daemon": (
-        "nvidia-device-plugin-mps-control-daemon",
+    MPS_APP: (
+        MPS_APP,
         "nvidia.com/mps.capable",
         _PLUGIN,
         "mps-control-daemon-ctr",
@@ -101,11 +110,15 @@ def _daemon_set(
     main: Object = {"name": container, "image": image, "securityContext": {"privileged": True}}
     if name in CONFIGURED:
         main["env"] = configuration(strategy, CONFIG_MAP, DEFAULT_KEY)
+    if name == TOOLKIT_APP:
+        main["env"] = environment(TOOLKIT)
     labels = {"app": app}
     if name == "nvidia-operator-validator":
         main["command"] = ["sh", "-c"]
         main["args"] = ["echo all validations are successful; sleep infinity"]
         labels["app.kubernetes.io/part-of"] = "gpu-operator"
+    # What brings the runtime nvidia cannot need it.
+    runtime = {} if name in (TOOLKIT_APP, DRIVER_APP) else {"runtimeClassName": "nvidia"}
     return {
         "apiVersion": "apps/v1",
         "kind": "DaemonSet",
@@ -122,7 +135,7 @@ def _daemon_set(
                 "spec": {
                     "nodeSelector": {selector: "true"},
                     "priorityClassName": "system-node-critical",
-                    "runtimeClassName": "nvidia",
+                    **runtime,
                     "tolerations": [
                         {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
                     ],
@@ -136,11 +149,8 @@ def _daemon_set(
 
 def driver_daemon_set() -> Object:
     """The driver in a container, which is not deployed where the host has one."""
-    row = ("nvidia-driver-daemonset", f"{DEPLOY}driver", _DRIVER, "nvidia-driver-ctr", ())
-    made = _daemon_set("nvidia-driver-daemonset", *row, strategy="")
-    # It is what brings the runtime's libraries, so it cannot need them.
-    del made["spec"]["template"]["spec"]["runtimeClassName"]
-    return made
+    row = (DRIVER_APP, f"{DEPLOY}driver", _DRIVER, "nvidia-driver-ctr", ())
+    return _daemon_set(DRIVER_APP, *row, strategy="")
 
 
 def _init(name: str, image: str) -> Object:
@@ -157,6 +167,11 @@ def _init(name: str, image: str) -> Object:
 def configuration(strategy: str, config_map: str, default: str) -> list[Object]:
     """The environment through which the operator configures plugin and feature discovery."""
     values = {"MIG_STRATEGY": strategy, "CONFIG_MAP": config_map, "DEFAULT_CONFIG": default}
+    return environment(values)
+
+
+def environment(values: Mapping[str, str]) -> list[Object]:
+    """Variables as they stand in a container, and in the ClusterPolicy."""
     return [{"name": name, "value": value} for name, value in values.items()]
 
 
@@ -249,7 +264,7 @@ def policy(strategy: str) -> Object:
             "operator": {"runtimeClass": "nvidia"},
             "daemonsets": {"priorityClassName": "system-node-critical"},
             "driver": {"enabled": False},
-            "toolkit": dict(enabled),
+            "toolkit": {**enabled, "env": environment(TOOLKIT)},
             "cdi": dict(enabled),
             "devicePlugin": {**enabled, "config": {"name": CONFIG_MAP, "default": DEFAULT_KEY}},
             "gfd": dict(enabled),

@@ -25,6 +25,11 @@ def operands(api: Api, node: str, app: str = operator.PLUGIN_APP) -> list[Object
     ]
 
 
+def running_operand(api: Api, node: str, app: str = operator.PLUGIN_APP) -> Object | None:
+    """The pod of one operand that runs on a node."""
+    return next((pod for pod in operands(api, node, app) if _serves(pod)), None)
+
+
 class Plugins:
     """The device plugins of a fleet.
 
@@ -44,8 +49,8 @@ class Plugins:
         """The device plugin's pod came or went."""
         if state.devices is None or state.spec.dra:
             return
-        pods = () if state.broken else operands(self.api, state.name)
-        running = next((pod for pod in pods if _serves(pod)), None)
+        broken = any(still() for still in state.broken.values())
+        running = None if broken else running_operand(self.api, state.name)
         if running is not None:
             if running["metadata"]["uid"] != state.plugin:
                 state.plugin = running["metadata"]["uid"]
@@ -125,7 +130,7 @@ class Plugins:
 
 
 def _serves(pod: Object) -> bool:
-    """Whether a device-plugin pod runs its plugin."""
+    """Whether an operand's pod runs its program."""
     status = pod.get("status") or {}
     states = status.get("containerStatuses") or ()
     return (

@@ -98,7 +98,7 @@ def _ids(
     ids = {identity.partition("::")[0] for identity in held}
     named = slices.named(gpus)
     ids |= {named[name][2] for name in claims.devices_of(state.name, uid) if name in named}
-    return ids or (everything if state.leaks else set())
+    return ids or (everything if state.leaks() else set())
 
 
 def _gpu(gpu: Gpu, instances: list[Instance]) -> Object:

@@ -152,7 +152,10 @@ class DynamicResources(Plugin):
                 return self._no(reason)
         if cycle.to_allocate():
             cycle.allocator = Allocator(
-                self.inventory, self.allocated, self.classes.get, self._api.uid
+                self.inventory,
+                self.allocated,
+                self.classes.get,
+                lambda: self._api.uid("shares of devices"),
             )
         state[self.name] = cycle
         return None

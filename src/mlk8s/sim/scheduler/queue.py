@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -67,9 +67,14 @@ class Entry:
 
 
 class Queue:
-    """All pods that wait."""
+    """All pods that wait.
 
-    def __init__(self) -> None:
+    Args:
+        now: the present time in seconds.
+    """
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
         self.entries: dict[str, Entry] = {}
         self._active: _Heap = []
         self._resting: _Heap = []
@@ -108,7 +113,7 @@ class Queue:
         """The pods that may not be tried yet."""
         return list(self._gated.values())
 
-    def pop(self, now: float) -> Entry | None:
+    def pop(self) -> Entry | None:
         """The pod that is next; one that still rests when no other waits."""
         entry = self._top(self._active, Place.ACTIVE) or self._top(self._resting, Place.BACKOFF)
         if entry is None:
@@ -116,7 +121,7 @@ class Queue:
         heapq.heappop(self._active if entry.place is Place.ACTIVE else self._resting)
         entry.place = Place.FLYING
         entry.attempts += 1
-        entry.since = now
+        entry.since = self._now()
         self._missed[entry.uid] = set()
         return entry
 
@@ -185,6 +190,10 @@ class Queue:
         return [entry for entry in self.entries.values() if entry.place is Place.PARKED]
 
     def _rest(self, entry: Entry) -> None:
+        """Let a pod be tried when its rest is over; at once, and by priority, when it is."""
+        if entry.since + entry.backoff <= self._now():
+            self.activate(entry)
+            return
         self._leave(entry)
         entry.place = Place.BACKOFF
         entry.ticket = next(self._tickets)

@@ -71,7 +71,7 @@ class Scheduler(Component):
     def __init__(self, api: Api, recorder: Recorder) -> None:
         super().__init__(api)
         self.cache = Cache()
-        self.queue = Queue()
+        self.queue = Queue(api.clock.now)
         self.nominations = Nominations()
         claims = DynamicResources(api)
         self.plugins: list[Plugin] = [
@@ -88,7 +88,7 @@ class Scheduler(Component):
             NodeResourcesBalancedAllocation(),
             ImageLocality(self.cache),
         ]
-        rng = random.Random(api.uid())
+        rng = random.Random(api.uid("scheduler"))
         self.cycle = Cycle(self.plugins, self.cache, self.nominations, rng)
         self.preemption = Preemption(api, recorder, self.cycle, rng)
         self._reports = Reports(api, recorder)
@@ -129,7 +129,7 @@ class Scheduler(Component):
                 if (entry := self.queue.entries.get(uid)) is not None:
                     self.queue.retry(entry)
             case _:
-                if (entry := self.queue.pop(self.api.clock.now())) is not None:
+                if (entry := self.queue.pop()) is not None:
                     self._next(entry)
         if self.queue.ready:
             self.enqueue("schedule")

@@ -112,7 +112,7 @@ def on_update(
     resource: Resource, new: Object, old: Object, api: Api, subresource: str
 ) -> list[FieldError]:
     """Errors in a change of an object, or of its status alone."""
-    errors = metadata.on_update(new["metadata"], old["metadata"])
+    errors = metadata.on_update(resource, new["metadata"], old["metadata"])
     if resource.custom:
         return errors + list(crd.validate(resource, new, api, old))
     if resource.group == _DRA_GROUP:

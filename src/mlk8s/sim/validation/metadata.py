@@ -45,10 +45,10 @@ def on_create(resource: Resource, metadata: Object) -> list[FieldError]:
             errors.append(required("metadata.namespace"))
         else:
             errors += rules.each("metadata.namespace", metadata["namespace"], rules.dns_label)
-    return errors + _common(metadata)
+    return errors + _common(resource, metadata)
 
 
-def on_update(metadata: Object, old: Object) -> list[FieldError]:
+def on_update(resource: Resource, metadata: Object, old: Object) -> list[FieldError]:
     """Errors in a change of metadata; what the API keeps by itself cannot be wrong."""
     errors: list[FieldError] = []
     if "deletionTimestamp" in old:
@@ -60,7 +60,7 @@ def on_update(metadata: Object, old: Object) -> list[FieldError]:
                 f"finalizers []string{{{listed}}}"
             )
             errors.append(forbidden("metadata.finalizers", text))
-    return errors + _common(metadata, old)
+    return errors + _common(resource, metadata, old)
 
 
 def annotation_map(path: str, found: dict[str, str] | None) -> list[FieldError]:
@@ -75,7 +75,7 @@ def annotation_map(path: str, found: dict[str, str] | None) -> list[FieldError]:
     return errors
 
 
-def _common(metadata: Object, old: Object | None = None) -> list[FieldError]:
+def _common(resource: Resource, metadata: Object, old: Object | None = None) -> list[FieldError]:
     old = old or {}
 
     def changed(part: str) -> Any:
@@ -85,7 +85,7 @@ def _common(metadata: Object, old: Object | None = None) -> list[FieldError]:
     errors = rules.labels("metadata.labels", changed("labels"))
     errors += annotation_map("metadata.annotations", changed("annotations"))
     errors += _owners(changed("ownerReferences") or [])
-    errors += _finalizers(changed("finalizers") or [])
+    errors += _finalizers(changed("finalizers") or [], resource.custom)
     return errors
 
 
@@ -114,7 +114,7 @@ def _owners(owners: list[Object]) -> list[FieldError]:
     return errors
 
 
-def _finalizers(finalizers: list[str]) -> list[FieldError]:
+def _finalizers(finalizers: list[str], custom: bool) -> list[FieldError]:
     path = "metadata.finalizers"
     errors: list[FieldError] = []
     for name in finalizers:
@@ -122,7 +122,9 @@ def _finalizers(finalizers: list[str]) -> list[FieldError]:
     if {"orphan", "foregroundDeletion"} <= set(finalizers):
         text = "finalizer orphan and foregroundDeletion cannot be both set"
         errors.append(invalid(path, finalizers, text))
-    for index, name in enumerate(finalizers):
+    # For custom resources the server only advises against other names, in a warning
+    # (kubernetes/kubernetes#119508), which is not modelled.
+    for index, name in enumerate(() if custom else finalizers):
         if "/" not in name and name not in _STANDARD_FINALIZERS:
             text = "name is neither a standard finalizer name nor is it fully qualified"
             errors.append(invalid(f"{path}[{index}]", name, text))

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from mlk8s.sim.nodes.context import PLUGIN, Context, has_plugin
 from mlk8s.sim.nodes.effects.software import hold_operands
 from mlk8s.sim.nodes.labels import DEPLOY
 from mlk8s.sim.nodes.migmanager import CONFIG
 from mlk8s.sim.nodes.operator import PLUGIN_APP, driver_daemon_set
-from mlk8s.sim.nodes.state import NodeState
+from mlk8s.sim.nodes.plugin import running_operand
+from mlk8s.sim.nodes.state import NodeState, never
 from mlk8s.sim.status import Object
+
+# Of the container toolkit's runtime: whether the variable counts in containers without privileges.
+_ACCEPT = "ACCEPT_NVIDIA_VISIBLE_DEVICES_ENVVAR_WHEN_UNPRIVILEGED"
 
 
 def cuda_driver_insufficient(context: Context) -> None:
@@ -115,13 +120,40 @@ def fabric_manager_missing(context: Context) -> None:
 
 
 def device_unhealthy(context: Context) -> None:
-    """The first device of each node reports an Xid error."""
+    """The first device of each node reports an Xid error.
+
+    It is 94, a contained memory error: NVIDIA's catalog of Xids asks for a restart of the program
+    alone, and the plugin takes it for critical all the same (k8s-device-plugin #1014).
+    """
     for state in context.states:
         assert state.devices is not None
         units = state.devices.units()
         identity = units[0].device if units else state.devices.gpus[0].uuid
         context.fleet.fail(state.name, identity)
+        _report(context, state, identity)
         context.undo(_healer(context, state, identity))
+
+
+def _report(context: Context, state: NodeState, identity: str) -> None:
+    """What the device plugin logs of it (``internal/rm/health.go``, ``internal/plugin/server.go``).
+
+    A pod of the plugin that starts later knows nothing of it.
+    """
+    pod = running_operand(context.api, state.name)
+    if pod is None or not has_plugin(state):
+        return
+    uid = pod["metadata"]["uid"]
+    state.reports[uid] = [
+        f"# scripted by mlk8s, fault {context.fault}: no GPU software ran here",
+        f"I health.go:169] XidCriticalError: Xid=94 on Device={identity}; marking device as "
+        "unhealthy.",
+        f"I server.go:278] 'nvidia.com/gpu' device marked unhealthy: {identity}",
+    ]
+
+    def forget() -> None:
+        del state.reports[uid]
+
+    context.undo(forget)
 
 
 def _healer(context: Context, state: NodeState, identity: str) -> Callable[[], None]:
@@ -152,14 +184,18 @@ def unexpected_admission(context: Context) -> None:
 
 
 def all_gpus_visible(context: Context) -> None:
-    """Containers without a request see every GPU."""
+    """Containers without a request see every GPU, while the toolkit accepts their variable."""
 
-    def leak(value: bool) -> None:
+    def accepts(node: str) -> bool:
+        return context.toolkit(node).get(_ACCEPT, "true") != "false"
+
+    def stop() -> None:
         for state in context.states:
-            state.leaks = value
+            state.leaks = never
 
-    leak(True)
-    context.undo(lambda: leak(False))
+    for state in context.states:
+        state.leaks = partial(accepts, state.name)
+    context.undo(stop)
 
 
 def mig_in_use(context: Context) -> None:

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import yaml
 
+from mlk8s.sim.nodes import following
 from mlk8s.sim.nodes.context import OPERANDS, PLUGIN, Context, has_plugin
-from mlk8s.sim.nodes.labels import DEPLOY
+from mlk8s.sim.nodes.labels import DEPLOY, MPS_CAPABLE
 from mlk8s.sim.nodes.operator import (
     CONFIG_MAP,
     DEFAULT_KEY,
+    MPS_APP,
     NAMESPACE,
     PLUGIN_APP,
     PLUGIN_LABEL,
+    POLICIES,
+    POLICY,
+    TOOLKIT,
+    TOOLKIT_APP,
 )
+from mlk8s.sim.nodes.plugin import running_operand
 from mlk8s.sim.nodes.state import NodeState
-from mlk8s.sim.status import Object
+from mlk8s.sim.status import Object, StatusError
 
 _GPU = "nvidia.com/gpu"
-_TOOLKIT = "nvidia-container-toolkit-daemonset"
+_NEEDED = ("CONTAINERD_CONFIG", "CONTAINERD_SOCKET")
 _SOCKET = "/var/snap/microk8s/common/run/containerd.sock"
 _WAITING = ("waiting for nvidia container stack to be setup",) * 3
 
@@ -28,7 +36,7 @@ def plugin_not_running(context: Context) -> None:
     """The operator is told not to run the device plugin."""
     for state in context.states:
         context.label(state, {f"{DEPLOY}device-plugin": "false"})
-        context.break_plugin(state)
+        context.fleet.plugins.stop(state)
 
 
 def operator_init(context: Context) -> None:
@@ -40,7 +48,7 @@ def hold_operands(context: Context) -> None:
     """Validator and toolkit wait for the driver in their init containers, the others for them."""
     context.interfere(
         "run",
-        context.operand("nvidia-operator-validator", _TOOLKIT),
+        context.operand("nvidia-operator-validator", TOOLKIT_APP),
         lines=(
             "running command chroot with args [/run/nvidia/driver nvidia-smi]",
             "chroot: failed to run command 'nvidia-smi': No such file or directory",
@@ -54,14 +62,39 @@ def hold_operands(context: Context) -> None:
     for state in context.states:
         if has_plugin(state):
             context.break_plugin(state)
-    context.restart(_TOOLKIT, *OPERANDS)
+    context.restart(TOOLKIT_APP, *OPERANDS)
 
 
 def no_nvidia_runtime(context: Context) -> None:
-    """No sandbox with the runtime nvidia can be made."""
+    """The toolkit is not told of MicroK8s' containerd, and extends another one's configuration."""
+
+    def unknown(pod: Object) -> bool:
+        if not context.nvidia_runtime(pod):
+            return False
+        told = context.toolkit(pod["spec"]["nodeName"])
+        # The third variable matters only where another containerd is on the host.
+        return any(told.get(key) != TOOLKIT[key] for key in _NEEDED)
+
+    policy = context.api.find(POLICIES, "", POLICY)
+    if policy is None:
+        raise StatusError(
+            409, "Conflict", f"there is no ClusterPolicy {POLICY} (yet), which this fault changes"
+        )
+    before = policy["spec"]["toolkit"].get("env")
+
+    def tell(environment: list[Object] | None) -> None:
+        def write(policy: Object) -> None:
+            policy["spec"]["toolkit"]["env"] = environment or []
+
+        context.api.change(POLICIES, "", POLICY, write)
+        following.policy(context.api, context.fleet.plugins.first_strategy)
+
+    tell(None)
+    context.undo(lambda: tell(before))
+    context.restart(TOOLKIT_APP)
     context.interfere(
         "create",
-        context.nvidia_runtime,
+        unknown,
         "FailedCreatePodSandBox",
         "Failed to create pod sandbox: rpc error: code = Unknown desc = failed to get sandbox "
         'runtime: no runtime for "nvidia" is configured',
@@ -131,15 +164,23 @@ def time_slicing_not_applied(context: Context) -> None:
 
     def undo() -> None:
         context.api.change("configmaps", NAMESPACE, CONFIG_MAP, restore)
+        # Where somebody has applied it.
+        for state in context.states:
+            context.fleet.restart(state.name, PLUGIN_APP)
 
     context.undo(undo)
 
 
 def mps_daemon_not_ready(context: Context) -> None:
     """The control daemon is not deployed, and the plugin does not start without it."""
+    plugin = context.operand(PLUGIN_APP)
+
+    def alone(node: str) -> bool:
+        return running_operand(context.api, node, MPS_APP) is None
+
     context.interfere(
         "run",
-        context.operand(PLUGIN_APP),
+        lambda pod: plugin(pod) and alone(pod["spec"]["nodeName"]),
         lines=(
             "I main.go:317] Retrieving plugins.",
             "E main.go:203] Failed to start one or more plugins. Retrying in 30s...",
@@ -150,9 +191,9 @@ def mps_daemon_not_ready(context: Context) -> None:
         container=PLUGIN,
     )
     for state in context.states:
-        context.label(state, {"nvidia.com/mps.capable": "false"})
-        context.break_plugin(state)
-    context.restart(PLUGIN_APP)
+        context.label(state, {MPS_CAPABLE: "false"})
+        context.break_plugin(state, partial(alone, state.name))
+    context.restart(MPS_APP, PLUGIN_APP)
 
 
 def dcgm_no_pod_labels(context: Context) -> None:
@@ -191,12 +232,11 @@ def daemonsets_desired_zero(context: Context) -> None:
         node = context.api.find("nodes", "", state.name) or {"metadata": {}}
         labels = node["metadata"].get("labels") or {}
         gone: dict[str, str | None] = {
-            key: None
-            for key in labels
-            if key.startswith((DEPLOY, "feature.node.kubernetes.io/pci-"))
+            key: None for key in labels if key.startswith("feature.node.kubernetes.io/pci-")
         }
-        # The control daemon of MPS alone is selected by a label of GPU Feature Discovery.
-        gone |= {"nvidia.com/gpu.present": None, "nvidia.com/mps.capable": None}
+        if state.gfd.pop(MPS_CAPABLE, None):
+            # The control daemon of MPS alone is selected by a label of GPU Feature Discovery.
+            gone[MPS_CAPABLE] = None
         context.label(state, gone)
-        if has_plugin(state):
-            context.break_plugin(state)
+        following.features(context.api, state)
+        context.fleet.plugins.stop(state)

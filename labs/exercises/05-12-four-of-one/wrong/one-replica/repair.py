@@ -1,0 +1,22 @@
+"""One replica, renamed."""
+
+from __future__ import annotations
+
+from mlk8s.cluster import Connection
+from mlk8s.course.exercises.repairs import OPERANDS, PLUGIN, restart
+
+CONFIG = """\
+version: v1
+sharing:
+  timeSlicing:
+    renameByDefault: true
+    resources:
+    - name: nvidia.com/gpu
+      replicas: 1
+"""
+
+
+def repair(k: Connection) -> None:
+    """The plugin refuses that."""
+    k.patch("configmaps", "device-plugin-config", {"data": {"default": CONFIG}}, namespace=OPERANDS)
+    restart(k, PLUGIN, "l4-0")

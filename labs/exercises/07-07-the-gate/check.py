@@ -1,0 +1,24 @@
+"""What the pipeline does with models that are worse, as good, and better."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mlk8s.course.exercises import Work, Wrong
+
+RUNNER = "run.py"
+
+
+def check(work: Work) -> str:
+    """Run it on this machine, case by case."""
+    given = Path(__file__).parent / "starter" / RUNNER
+    if work.file(RUNNER).read_text("utf-8") != given.read_text("utf-8"):
+        raise Wrong(f"{RUNNER} is not as it was. It only runs pipeline.py; repair that.")
+    work.file("pipeline.py")
+    mistake = work.call(RUNNER, "first_mistake")
+    if mistake is not None:
+        raise Wrong(
+            f"It runs, and {mistake}. What does the condition compare, and what does it say of "
+            "two that are equal? The scores of each case stand in run.py."
+        )
+    return "A better model is published; a worse one and one that is as good are not."

@@ -1,0 +1,25 @@
+"""A cluster with Trainer for each test, on one server for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from mlk8s.sim import Cluster
+
+from ..lab import HOME
+from .lab import TrainerLab
+
+
+@pytest.fixture
+def lab(running: Cluster) -> Iterator[TrainerLab]:
+    """Trainer, freshly enabled; after the test it and all that the test made are gone."""
+    running.enable("trainer")
+    found = TrainerLab(running)
+    yield found
+    found.client("DELETE", f"/api/v1{HOME}/resourcequotas")
+    found.clear()
+    found.client("DELETE", f"/api/v1{HOME}/events")
+    running.disable("trainer")
+    assert found.get(f"/api/v1{HOME}/pods")["items"] == []
