@@ -21,7 +21,7 @@ TORCH := $(shell sed -n 's/^torch==//p' requirements.lock)
 TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 HAS_DRIVER := $(wildcard /proc/driver/nvidia/version)
 ON_LINUX := $(filter Linux,$(shell uname -s))
-EXTRAS := book,dev,kubeflow$(if $(HAS_DRIVER),$(comma)gpu)
+EXTRAS := book,dev,kubeflow,ray$(if $(HAS_DRIVER),$(comma)gpu)
 comma := ,
 # What fits beside the contents list without scrolling.
 NOTEBOOK_WIDTH := 79
