@@ -120,7 +120,7 @@ def test_memory(bench: Run) -> None:
     assert triad["bytes counted"] == COUNTED["triad"] == "2n read + n written"
     for row in (copy, triad):
         traffic = row["working set [MiB]"] * 2**20 / row["time [µs]"] * 1e-3
-        assert row["GB/s"] == pytest.approx(traffic, rel=0.01)
+        assert row["GB/s"] == pytest.approx(traffic, rel=0.02)
         assert isinstance(row["flags"], str)
     assert found["compared"] == []
     assert len(found["not_compared"]) == 2

@@ -36,6 +36,17 @@ def test_the_small_model_is_the_one_that_is_described() -> None:
     assert memory.SMALL.parameters == small.parameters.total
 
 
+def test_a_model_of_other_sizes() -> None:
+    sizes = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2}
+    made = model.create(tokenizer=WORDS, sizes=sizes)
+    found = memory.architecture(made)
+    assert (found.width, found.ffn, found.layers, found.heads) == (64, 96, 2, memory.SMALL.heads)
+    assert found.parameters == made.parameters.total
+    with pytest.raises(UsageError, match="no size 'width'") as refused:
+        model.create(tokenizer=WORDS, sizes={"width": 64})
+    assert "hidden_size" in str(refused.value)
+
+
 @pytest.mark.parametrize("name", memory.KNOWN)
 def test_parameters_of_known_models_are_those_of_their_networks(name: str) -> None:
     from transformers import LlamaConfig, LlamaForCausalLM

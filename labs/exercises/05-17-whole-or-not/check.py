@@ -11,7 +11,7 @@ from mlk8s.course.exercises import Work, Wrong
 JOBS, WORKERS, GPU = ("job-a", "job-b"), 3, "nvidia.com/gpu"
 QUEUE, LOCAL = "labs-gang", "team"
 API = "kueue.x-k8s.io/v1beta2"
-WITHIN_S, STILL_S, LOOK_EVERY_S = 20.0, 4.0, 0.05
+WITHIN_S, STILL_S, LOOK_EVERY_S = 60.0, 8.0, 0.05
 
 
 def prepare(work: Work) -> None:

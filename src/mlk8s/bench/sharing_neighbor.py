@@ -99,6 +99,8 @@ def _beside(device: str, mode: str, kind: str, seconds: float) -> dict[str, Any]
         workers(perform, device, [environment] * 3) as (first, other, newcomer),
     ):
         pair = (first, other)
+        # PyTorch takes seconds to import, and the newcomer's turn is at the end.
+        ask_all((first, other, newcomer), "load", START_S)
         ask_all(pair, "open", START_S)
         tasks = ("inference", "long" if kind in ("long", "kill") else "kernels")
         ask_all(pair, "prepare", START_S, [{"task": task} for task in tasks])

@@ -47,6 +47,8 @@ def perform(
     import torch
 
     time.sleep(max(0.0, at - time.monotonic()))
+    if command == "load":
+        return None
     if command == "open":
         torch.set_num_threads(1)
         torch.ones(1, device=device).sum().item()

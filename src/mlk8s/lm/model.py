@@ -6,6 +6,7 @@ A model is its network and its tokenizer. It is kept as a Hugging Face folder (`
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -94,23 +95,36 @@ class Model:
         return Model(self.network.merge_and_unload(), self.tokenizer)
 
 
-def create(*, seed: int = 0, tokenizer: PreTrainedTokenizerBase | None = None) -> Model:
-    """A new small model with random weights.
+def create(
+    *,
+    seed: int = 0,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    sizes: Mapping[str, int] | None = None,
+) -> Model:
+    """A new model with random weights, by default the course's small one.
 
     Args:
         seed: of the weights.
         tokenizer: by default one trained now, on the task's texts.
+        sizes: to replace some of :data:`SMALL`, by the same names.
+
+    Raises:
+        UsageError: a size has no such name.
     """
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
+    if unknown := sorted(set(sizes or {}) - set(SMALL)):
+        raise UsageError(
+            f"A model has no size {unknown[0]!r}.", f"choose from: {', '.join(SMALL)}."
+        )
     words: Any = tokenizers.train() if tokenizer is None else tokenizer
     config = LlamaConfig(
         vocab_size=len(words),
         bos_token_id=None,
         eos_token_id=words.eos_token_id,
         pad_token_id=words.pad_token_id,
-        **SMALL,
+        **(SMALL | dict(sizes or {})),
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -75,7 +75,7 @@ CASES: dict[str, Case] = {
         {},
         "apt-get update && apt-get install -y docker.io",
         {},
-        ("/usr/bin/dockerd, /usr/bin/containerd", "allow_other_containerd=true"),
+        ("/usr/bin/containerd, /usr/bin/dockerd", "allow_other_containerd=true"),
     ),
     "another Kubernetes": ({}, "touch /usr/local/bin/k3s", {}, ("/usr/local/bin/k3s",)),
     "NVIDIA's installer": (

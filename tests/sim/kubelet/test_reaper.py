@@ -55,6 +55,9 @@ def test_a_killed_simulator_leaves_nothing(tmp_path: Path, number: signal.Signal
         assert simulator.stdout is not None
         assert simulator.stdout.readline() == b"up\n"
         # The shell, its sleep, and the one that left the group.
+        end = time.monotonic() + 10
+        while len(left(directory)) < 3 and time.monotonic() < end:
+            time.sleep(0.05)
         assert len(left(directory)) >= 3
         os.kill(simulator.pid, number)
     end = time.monotonic() + 10

@@ -74,7 +74,7 @@ def failing(name: str, policy: dict[str, Any], **more: Any) -> dict[str, Any]:
 
 def test_a_policy_makes_all_jobs_anew(lab: TrainerLab) -> None:
     assert lab.post(RUNTIMES, failing("retry", {"maxRestarts": 1})).status == 201
-    lab.train("a", {"numNodes": 2, **shell("exit 1")}, "retry")
+    lab.train("a", {"numNodes": 2, **shell("sleep 2; exit 1")}, "retry")
     first = {pod["metadata"]["uid"] for pod in lab.nodes("a")}
     lab.until(lambda: lab.jobset("a")["status"]["restarts"] == 1)
     lab.until(lambda: "Failed" in lab.conditions("a"))
