@@ -23,7 +23,7 @@ INSTALL = (
     "v0.19.2/manifests.yaml"
 )
 # All that there are, as messages list them.
-ADDONS = "kueue, trainer, katib, kserve"
+ADDONS = "kueue, trainer, katib, kserve, kuberay"
 
 MAIN = "import sys; sys.argv[0] = 'mlk8s'; from mlk8s.cli import main; main()"
 

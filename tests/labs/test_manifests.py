@@ -28,6 +28,7 @@ ADDONS = {
     "trainer.kubeflow.org": "trainer",
     "kubeflow.org": "katib",
     "serving.kserve.io": "kserve",
+    "ray.io": "kuberay",
 }
 #: What Katib wants of a namespace whose trials it measures.
 MEASURED = {"katib.kubeflow.org/metrics-collector-injection": "enabled"}

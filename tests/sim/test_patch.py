@@ -191,6 +191,15 @@ def test_lists_of_values():
     assert removed["metadata"]["finalizers"] == ["x.io/b"]
 
 
+def test_a_json_patch_replaces_what_an_object_lacks():
+    obj = patch.json_patch({"spec": {}}, [{"op": "replace", "path": "/spec/new", "value": [1]}])
+    assert obj == {"spec": {"new": [1]}}
+    with pytest.raises(StatusError):
+        patch.json_patch({"a": [1]}, [{"op": "replace", "path": "/a/1", "value": 2}])
+    with pytest.raises(StatusError):
+        patch.json_patch({"a": 1}, [{"op": "replace", "path": "/a"}])
+
+
 def test_lists_without_a_strategy_are_replaced():
     new = strategic({"spec": {"tolerations": [{"key": "z", "operator": "Exists"}]}})
     assert new["spec"]["tolerations"] == [{"key": "z", "operator": "Exists"}]

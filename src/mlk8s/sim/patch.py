@@ -8,6 +8,7 @@ the schema. Server-side apply is in :mod:`mlk8s.sim.apply`.
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import Any
 
 import jsonpatch
@@ -22,6 +23,25 @@ _DIRECTIVE = "$patch"
 _RETAIN = "$retainKeys"
 _DELETE_FROM = "$deleteFromPrimitiveList"
 _ORDER = "$setElementOrder"
+
+
+class _Replace(jsonpatch.ReplaceOperation):
+    """Replaces a value; what an object lacks is added, as the server's library does.
+
+    Source: ``replace`` and ``partialDoc.get`` in ``gopkg.in/evanphx/json-patch.v4``.
+    """
+
+    def apply(self, obj: Any) -> Any:
+        """Change the object in place and give it."""
+        holder, part = self.pointer.to_last(obj)
+        if isinstance(holder, dict) and part is not None and "value" in self.operation:
+            holder[part] = self.operation["value"]
+            return obj
+        return super().apply(obj)
+
+
+class _JsonPatch(jsonpatch.JsonPatch):
+    operations = MappingProxyType({**jsonpatch.JsonPatch.operations, "replace": _Replace})
 
 
 def json_patch(obj: Object, ops: Any) -> Object:
@@ -48,7 +68,7 @@ def json_patch(obj: Object, ops: Any) -> Object:
             f"{_MAX_OPERATIONS}, got {len(ops)}",
         )
     try:
-        patched: Object = jsonpatch.apply_patch(obj, ops, in_place=True)
+        patched: Object = _JsonPatch(ops).apply(obj, in_place=True)
     except (jsonpatch.JsonPatchException, jsonpointer.JsonPointerException, TypeError) as error:
         raise _rejected() from error
     return patched

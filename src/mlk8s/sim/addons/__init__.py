@@ -28,9 +28,10 @@ Kind = TypeVar("Kind")
 
 def _all() -> dict[str, Addon]:
     # Here, because an add-on's modules are read only where somebody asks for add-ons.
-    from mlk8s.sim.addons import katib, kserve, kueue, trainer
+    from mlk8s.sim.addons import katib, kserve, kuberay, kueue, trainer
 
-    return {addon.name: addon for addon in (kueue.ADDON, trainer.ADDON, katib.ADDON, kserve.ADDON)}
+    every = (kueue.ADDON, trainer.ADDON, katib.ADDON, kserve.ADDON, kuberay.ADDON)
+    return {addon.name: addon for addon in every}
 
 
 def known() -> list[Object]:

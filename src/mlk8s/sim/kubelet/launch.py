@@ -13,6 +13,7 @@ from pathlib import Path
 
 from mlk8s.sim.api import Api
 from mlk8s.sim.clock import Clock, Timer
+from mlk8s.sim.kubelet import ray_command
 from mlk8s.sim.kubelet.container import Container
 from mlk8s.sim.kubelet.environment import SEARCH_PATH, Mounts, expand, variables
 from mlk8s.sim.kubelet.images import Image
@@ -296,7 +297,7 @@ class Launcher:
         return found
 
     def tools(self) -> Path:
-        """A directory with this interpreter as ``python`` and ``python3``, and its ``torchrun``."""
+        """A directory with this interpreter as ``python``, and its ``torchrun`` and ``ray``."""
         if self._tools is None:
             self._tools = self.directory / "bin"
             self._tools.mkdir(parents=True, exist_ok=True)
@@ -305,6 +306,8 @@ class Launcher:
                 _script(self._tools / name, f'exec {interpreter} "$@"\n')
             torchrun = f'exec {interpreter} -m torch.distributed.run "$@"\n'
             _script(self._tools / "torchrun", torchrun)
+            ray = f'exec {interpreter} -P {shlex.quote(ray_command.__file__)} "$@"\n'
+            _script(self._tools / "ray", ray)
         return self._tools
 
     def resolve(
