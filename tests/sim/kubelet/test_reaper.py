@@ -54,11 +54,11 @@ def test_a_killed_simulator_leaves_nothing(tmp_path: Path, number: signal.Signal
     with subprocess.Popen(command, stdout=subprocess.PIPE) as simulator:
         assert simulator.stdout is not None
         assert simulator.stdout.readline() == b"up\n"
-        # The shell, its sleep, and the one that left the group.
+        # The shell, and the one that left its group; what the shell runs is too brief to be seen.
         end = time.monotonic() + 10
-        while len(left(directory)) < 3 and time.monotonic() < end:
+        while len(left(directory)) < 2 and time.monotonic() < end:
             time.sleep(0.05)
-        assert len(left(directory)) >= 3
+        assert len(left(directory)) >= 2
         os.kill(simulator.pid, number)
     end = time.monotonic() + 10
     while (directory.exists() or left(directory)) and time.monotonic() < end:
