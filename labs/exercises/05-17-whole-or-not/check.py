@@ -48,7 +48,7 @@ def check(work: Work) -> str:
     work.apply("jobs.yaml", "Job")
     deadline, moved = time.monotonic() + WITHIN_S, time.monotonic()
     while not all(_done(work, name) for name in JOBS):
-        holding = [_holding(work, name) for name in JOBS]
+        holding = _holding(work)
         if all(holding):
             there = " and ".join(f"{n} of {name}" for n, name in zip(holding, JOBS, strict=True))
             raise Wrong(
@@ -80,10 +80,14 @@ def _done(work: Work, name: str) -> bool:
     return bool(_job(work, name)["status"].get("succeeded", 0) == WORKERS)
 
 
-def _holding(work: Work, name: str) -> int:
-    """How many pods of a job have not ended."""
-    found = work.k.items(path("pods", namespace=work.namespace), labelSelector=f"job-name={name}")
-    return sum(pod["status"].get("phase") in ("Pending", "Running") for pod in found)
+def _holding(work: Work) -> list[int]:
+    """How many pods of each job have not ended, at one moment."""
+    found = [
+        pod["metadata"].get("labels", {}).get("job-name")
+        for pod in work.k.items(path("pods", namespace=work.namespace))
+        if pod["status"].get("phase") in ("Pending", "Running")
+    ]
+    return [found.count(name) for name in JOBS]
 
 
 def _why(work: Work, name: str) -> str:

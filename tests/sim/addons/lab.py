@@ -161,12 +161,14 @@ class Lab:
     def admitted(self, *jobs: str) -> list[bool]:
         return [(self.condition(job, "Admitted") or ("",))[0] == "True" for job in jobs]
 
-    def events(self, name: str) -> list[tuple[str, str, str]]:
+    def events(self, name: str, kind: str = "") -> list[tuple[str, str, str]]:
+        """Those about objects of a name; other tests' objects of other kinds may share it."""
         found = self.get(f"/api/v1{HOME}/events")["items"]
         return [
             (each["type"], each["reason"], each["message"])
             for each in found
             if each["involvedObject"]["name"] == name
+            and kind in ("", each["involvedObject"]["kind"])
         ]
 
     def workload_events(self, job: str) -> list[tuple[str, str, str]]:

@@ -27,7 +27,7 @@ def test_it_completes_when_all_nodes_have(lab: TrainerLab) -> None:
     assert [pod["status"]["phase"] for pod in pods] == ["Succeeded", "Succeeded"]
     assert [lab.log(pod["metadata"]["name"]) for pod in pods] == ["rank 0 of 2\n", "rank 1 of 2\n"]
     assert lab.jobset("a")["status"]["terminalState"] == "Completed"
-    assert lab.events("a") == [
+    assert lab.events("a", "JobSet") == [
         ("Normal", "AllJobsCompleted", "jobset completed successfully"),
     ]
 
