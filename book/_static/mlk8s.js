@@ -1,4 +1,4 @@
-// Draws the figures and shows the terms' definitions. No library but Plotly, which a page loads
+// Draws the figures, shows the terms' definitions and what has grown old. No library but Plotly, which a page loads
 // only if it has a figure; nothing is asked of another machine.
 (() => {
   "use strict";
@@ -306,6 +306,19 @@
     });
   }
 
+  // --- Ages -----------------------------------------------------------------------------------
+
+  // A page names what it shows with the last day of each fact; the reader's clock decides.
+  function startAges() {
+    const today = new Date().toISOString().slice(0, 10);
+    for (const note of document.querySelectorAll(".mlk8s-age")) {
+      for (const item of note.querySelectorAll("[data-due]")) {
+        if (item.dataset.due < today) item.hidden = note.hidden = false;
+      }
+    }
+  }
+
   startFigures();
   startTerms();
+  startAges();
 })();

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import asdict
+from datetime import date, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -227,6 +228,43 @@ def run(
         console=console,
     )
     raise typer.Exit(runner.exit_code(results))
+
+
+@app.command()
+def fresh(
+    root: Annotated[Path, typer.Option(help="The repository.")] = Path("."),
+    today: Annotated[
+        datetime | None,
+        typer.Option(formats=["%Y-%m-%d"], help="Judge as of this day instead of today."),
+    ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit status 1 if anything is older than its limit.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Show how old the facts, versions and recordings of the book are, against their limits.
+
+    The dates are those that the data carry: recordings, the catalogue of GPUs, the playbook's
+    versions and prices, and the badges in the stored outputs of the chapters. What passes its limit
+    first stands first; [bold]where[/bold] names the data file and the pages that show it.
+
+    A measurement or a figure from a source may be a year old, a version or a price half a year
+    (mlk8s/course/ages.py). In the built book a page says so itself once what it shows is older,
+    by its reader's clock.
+
+    Try [bold]mlk8s fresh --today 2030-01-01[/bold] to see everything overdue, and what to do
+    about it.
+    """
+    from mlk8s.course import ages
+
+    found = ages.survey(root)
+    day = today.date() if today else date.today()
+    if as_json:
+        facts = [fact.as_json(day) for fact in found.facts]
+        _print_json({"today": day.isoformat(), "facts": facts, "undated": list(found.undated)})
+    else:
+        console.print(ages.render(found, day))
+    raise typer.Exit(1 if strict and found.over(day) else 0)
 
 
 def _parameter(text: str) -> tuple[str, Any]:

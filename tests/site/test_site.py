@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime, time, timedelta
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from urllib.parse import unquote, urljoin, urlsplit
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
+
+from mlk8s.course import ages
 
 BUILD = Path(__file__).parents[2] / "_build" / "html"
 DESKTOP = {"width": 1280, "height": 900}
@@ -288,6 +291,37 @@ def test_badge_opens_with_the_details(desktop: Visit) -> None:
     badge.locator("summary").focus()
     page.keyboard.press("Enter")
     expect(badge.locator("dl dt").first).to_have_text("method")
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_page_says_that_its_facts_are_old_once_they_are(
+    browser: Browser, site: str, theme: str
+) -> None:
+    notebook = BUILD.parents[1] / CHAPTER.replace(".html", ".ipynb")
+    facts = ages.on_page(notebook, BUILD.parents[1])
+    first, last = facts[0].due, facts[-1].due
+    assert first < last, "the chapter shows facts of several days"
+    for today, due in (
+        (first, 0),
+        (first + timedelta(days=1), sum(fact.due == first for fact in facts)),
+        (last + timedelta(days=1), len(facts)),
+    ):
+        context = _context(browser, PHONE, theme)
+        visit = Visit(context, site)
+        visit.page.clock.set_fixed_time(datetime.combine(today, time(12), UTC))
+        page = visit.open(CHAPTER)
+        note = page.locator(".mlk8s-age")
+        expect(note.locator("li:visible")).to_have_count(due)
+        expect(note).to_be_visible(visible=due > 0)
+        if due:
+            expect(note.locator("li:visible").first).to_contain_text(f"{facts[0].date}")
+            contrast = page.evaluate(CONTRAST, [".mlk8s-age", ENOUGH])
+            assert contrast["count"] > 0
+            assert contrast["low"] == []
+            wide = "document.documentElement.scrollWidth > document.documentElement.clientWidth"
+            assert not page.evaluate(wide)
+        assert visit.problems == []
+        context.close()
 
 
 def test_unknown_address_gives_the_books_own_page(desktop: Visit) -> None:

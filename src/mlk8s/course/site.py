@@ -2,7 +2,8 @@
 
 The extension exists for one promise: a built page asks no other machine for anything. So formulas
 become MathML at build time, Plotly's script is copied from the installed package, and a term's
-definition is written into the links that use it. The look is in ``book/_static``; what the pages
+definition is written into the links that use it. Besides, a page knows the age of its facts
+(:mod:`mlk8s.course.ages`). The look is in ``book/_static``; what the pages
 say is in ``book/`` and ``notebooks/``.
 
 Sphinx and docutils are imported where they are used, because the command line imports
@@ -290,6 +291,8 @@ def _complete_config(app: Sphinx, config: Config) -> None:
     """Add what a static ``_config.yml`` cannot say: the public address, the state of the assets."""
     from sphinx.errors import ConfigError
 
+    from mlk8s.course import ages
+
     url = os.environ.get(SITE_URL_VARIABLE, DEFAULT_SITE_URL)
     parts = urlsplit(url)
     if parts.scheme not in {"http", "https"} or not parts.netloc:
@@ -306,6 +309,7 @@ def _complete_config(app: Sphinx, config: Config) -> None:
     for folder in config.html_static_path:
         for path in sorted(Path(app.confdir, folder).glob("*")):
             digest.update(path.read_bytes())
+    digest.update(repr(sorted(ages.LIMITS.items())).encode())  # which stand in the pages' notes
     config.mlk8s_assets = digest.hexdigest()
 
 
@@ -316,14 +320,20 @@ def _finish_page(
     context: dict[str, Any],
     doctree: nodes.document | None,
 ) -> None:
-    """Load Plotly's 5 MB on pages that have a figure only; root the 404 page's scripts."""
+    """Load Plotly's 5 MB where there is a figure; note ages; root the 404 page's scripts."""
     from docutils import nodes
+
+    from mlk8s.course import ages
 
     if doctree is not None and any(
         "mlk8s-output" in node["classes"] for node in doctree.findall(nodes.raw)
     ):
         # Before mlk8s.js (priority 500): deferred scripts run in the order of the page.
         app.add_js_file("plotly.min.js", priority=400, loading_method="defer")
+    source = Path(app.env.doc2path(pagename)) if pagename in app.env.found_docs else None
+    if source is not None and source.suffix == ".ipynb":
+        note = ages.note(ages.on_page(source, Path(app.srcdir)))
+        context["body"] = context["body"].replace("</h1>", f"</h1>{note}", 1)
     if pagename == app.config.notfound_pagename:
         # This page is sent for any address, so what its scripts load must not be relative to it.
         context["content_root"] = app.config.notfound_urls_prefix
