@@ -16,6 +16,7 @@
       this.stop = box.querySelector(".stop");
       this.submit = box.querySelector(".calculate");
       this.submit.disabled = false;
+      this.form.querySelector(".unscripted").remove();
       this.form.querySelector("[type=reset]").hidden = false;
       this.form.addEventListener("submit", (event) => {
         event.preventDefault();

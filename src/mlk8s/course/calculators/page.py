@@ -116,8 +116,9 @@ def form(calculator: type[Calculator], version: str, megabytes: int) -> str:
         '<button type="reset" hidden>Defaults</button> '
         f'<span class="note">The first calculation loads Python from this site, {megabytes} MB.'
         "</span></p>"
-        "<noscript><p>Without JavaScript the form cannot compute: use the command below.</p>"
-        "</noscript></form>"
+        # Not a noscript element: where the script does not come, it cannot compute either.
+        '<p class="unscripted">Without JavaScript the form cannot compute: use the command below.'
+        "</p></form>"
         '<p class="status" role="status"></p>'
         '<div class="answer" role="region" tabindex="-1" '
         f'aria-label="Answer: {html.escape(calculator.title)}">'
