@@ -238,7 +238,11 @@ def test_the_address_holds_the_inputs(page: Page, browser: Browser, site: str) -
 def test_stopped_or_failed_it_starts_anew(browser: Browser, site: str) -> None:
     fresh = Opened(browser, site, width=375)
     held: list[Route] = []
-    fresh.context.route("**/pyodide.asm.wasm", held.append)
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    fresh.context.route("**/pyodide.asm.wasm", hold)
     box = form(fresh.page, "memory")
     box.get_by_role("button", name="Calculate").click()
     expect(box.get_by_role("status")).to_have_text("Loading Python…")
