@@ -31,10 +31,11 @@ LLAMA_2_7B = {
 
 
 def figures(name: str, given: dict[str, str]) -> dict[str, float]:
-    """The first table of an answer: quantity → value."""
+    """The first table of an answer: quantity without its unit → value."""
     table = calculators.get(name).read(given).answer().details[0]
     assert isinstance(table, Table)
-    return dict(zip(table.column("quantity"), table.column("value"), strict=True))
+    names = [quantity.partition(" [")[0] for quantity in table.column("quantity")]
+    return dict(zip(names, table.column("value"), strict=True))
 
 
 def said(name: str, given: dict[str, str]) -> str:

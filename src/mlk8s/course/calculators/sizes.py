@@ -63,8 +63,9 @@ CACHE = Provenance(
 
 
 def row(quantity: str, value: Scalar, unit: str, how: str) -> dict[str, Scalar]:
-    """A row of the tables that the calculators answer with."""
-    return {"quantity": quantity, "value": value, "unit": unit, "how": how}
+    """A row of the tables that the calculators answer with; three columns fit a phone."""
+    named = f"{quantity} [{unit}]" if unit else quantity
+    return {"quantity": named, "value": value, "how": how}
 
 
 @dataclass(frozen=True)
