@@ -253,7 +253,7 @@ class Calculator:
         return shlex.join([".venv/bin/mlk8s", "calc", self.name, *words])
 
 
-def _typed(value: str | int | float) -> str:
+def _typed(value: Any) -> str:
     """A value as somebody would type it."""
     return str(value).removesuffix(".0") if isinstance(value, float) else str(value)
 
