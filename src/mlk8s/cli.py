@@ -127,6 +127,56 @@ def record(
         console.print(f"wrote {path}")
 
 
+@app.command(epilog="Example: mlk8s calc memory use=lora model='Llama 3 70B' gpu=h200-sxm")
+def calc(
+    name: Annotated[
+        str | None, typer.Argument(help="memory, roofline, mig, cost; none lists them.")
+    ] = None,
+    given: Annotated[
+        list[str] | None, typer.Argument(help="INPUT=VALUE, for what differs from the default.")
+    ] = None,
+    inputs: Annotated[
+        bool, typer.Option("--inputs", help="List the inputs, what they may be, and the defaults.")
+    ] = False,
+) -> None:
+    """Compute what the book's calculators compute: GPU memory, roofline, MIG, cost per token."""
+    from rich.table import Table as RichTable
+
+    from mlk8s.course import calculators
+    from mlk8s.errors import UsageError
+    from mlk8s.provenance import Table
+
+    if name is None:
+        listed = RichTable("calculator", "computes")
+        for each in calculators.CALCULATORS:
+            listed.add_row(each.name, each.title)
+        console.print(listed)
+        return
+    calculator = calculators.get(name)
+    if inputs:
+        listed = RichTable("input", "is", "may be", "default")
+        for key, (ask, default) in calculator.inputs().items():
+            listed.add_row(*(_escaped(text) for text in (key, ask.says(), ask.may_be(), default)))
+        console.print(listed)
+        return
+    typed: dict[str, str] = {}
+    for text in given or ():
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise UsageError(
+                f"{text!r} is not INPUT=VALUE.", f"list the inputs: mlk8s calc {name} --inputs"
+            )
+        typed[key] = value
+    answer = calculator.read(typed).answer()
+    console.print(_escaped(answer.finding.text))
+    for part in answer.details:
+        print()
+        if isinstance(part, Table):
+            console.print(part)
+        else:  # as it is: the lines are to be copied
+            print(part)
+
+
 @recordings_app.command("list")
 def recordings_list(as_json: Json = False) -> None:
     """The recorded machines, with device, driver, date and number of measurements."""

@@ -320,16 +320,19 @@ def _finish_page(
     context: dict[str, Any],
     doctree: nodes.document | None,
 ) -> None:
-    """Load Plotly's 5 MB where there is a figure; note ages; root the 404 page's scripts."""
+    """Load a script on the pages only that use it; note ages; root the 404 page's scripts."""
     from docutils import nodes
 
     from mlk8s.course import ages
+    from mlk8s.course.calculators import page
 
     if doctree is not None and any(
         "mlk8s-output" in node["classes"] for node in doctree.findall(nodes.raw)
     ):
         # Before mlk8s.js (priority 500): deferred scripts run in the order of the page.
         app.add_js_file("plotly.min.js", priority=400, loading_method="defer")
+    if doctree is not None and page.on_page(doctree.findall(nodes.raw)):
+        app.add_js_file("calculators.js", loading_method="defer")
     source = Path(app.env.doc2path(pagename)) if pagename in app.env.found_docs else None
     if source is not None and source.suffix == ".ipynb":
         note = ages.note(ages.on_page(source, Path(app.srcdir)))
@@ -342,8 +345,10 @@ def _finish_page(
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register the extension with Sphinx."""
     from mlk8s.course import troubleshooting
+    from mlk8s.course.calculators import page
 
     troubleshooting.setup(app)
+    page.setup(app)
     app.add_css_file("mlk8s.css", priority=900)
     app.add_js_file("mlk8s.js", loading_method="defer")
     app.add_html_math_renderer("mathml", (_visit_math, None), (_visit_math_block, None))

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from mlk8s.bench.decoder import LLAMA_3_8B, Decoder
 from mlk8s.bench.flops import require
 from mlk8s.errors import UsageError
-from mlk8s.lm.model import Model
 from mlk8s.provenance import Kind, Provenance, Scalar, Table
 
 if TYPE_CHECKING:
     from mlk8s.lm.data import Row
+    from mlk8s.lm.model import Model
 
 Precision = Literal["fp32", "bf16-mixed"]
 
