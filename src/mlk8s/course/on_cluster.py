@@ -321,10 +321,11 @@ def _result(
         executed = out / task.notebook.name
         nb = canonical.parse(json.dumps(said.result["notebook"]), str(executed))
         canonical.write(nb, executed)
-        old = canonical.read(task.notebook)
-        if failed_cell:  # what comes after it has no outputs to compare
-            nb.cells, old.cells = nb.cells[: failed_cell - 1], old.cells[: failed_cell - 1]
-        compared = changes.compare(old, canonical.normalized(nb), task.notebook.name)
+        if failed_cell or not ran.get("error"):  # else the kernel did not start
+            old = canonical.read(task.notebook)
+            if failed_cell:  # what comes after it has no outputs to compare
+                nb.cells, old.cells = nb.cells[: failed_cell - 1], old.cells[: failed_cell - 1]
+            compared = changes.compare(old, nb, task.notebook.name)
     if not error and ran.get("error"):
         problem = str(ran["error"]).partition(" Next: ")[0]
         error = f"{problem} Next: see the cell in {executed}."
