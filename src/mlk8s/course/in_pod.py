@@ -57,7 +57,7 @@ class Said:
         started: the first event: the pod's software and its GPU; empty until it comes.
         cell: how many cells have ended.
         result: result and notebook, once all of it has come.
-        problem: why the pod could not give a result, in its words.
+        problem: why the pod could not give a result, in its words, with the next step.
         other: lines that are not of this protocol, such as a traceback of Python.
     """
 
@@ -115,7 +115,8 @@ def framed(value: object) -> Iterator[str]:
     if len(packed) > LIMIT_BYTES:
         size = f"{len(packed) / 2**20:.1f} MiB"
         problem = (
-            f"The executed notebook has {size} packed, and a log holds {LIMIT_BYTES >> 20} MiB."
+            f"The executed notebook has {size} packed, and a log holds {LIMIT_BYTES >> 20} MiB. "
+            "Next: have its cells show less, or execute it without --on kubernetes."
         )
         yield _line("problem", problem=problem)
         return
@@ -213,7 +214,10 @@ def main(arguments: list[str] | None = None) -> int:
         )
     )
     if task["protocol"] != PROTOCOL:
-        problem = f"The image has mlk8s {mlk8s.__version__}, which does not read this task."
+        problem = (
+            f"The image has mlk8s {mlk8s.__version__}, which does not read this task. "
+            "Next: build it from this checkout: labs/containers/jupyter/Dockerfile."
+        )
         _say(_line("problem", problem=problem))
         return 2
     try:

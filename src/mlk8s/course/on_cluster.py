@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 Object = dict[str, Any]
 
 _POLL_S = 0.25
-_LOOK_EVERY_S = 2.0
+_LOOK_EVERY_S, _READ_EVERY_S = 2.0, 1.0
 _GONE_WITHIN_S = 60.0
 
 
@@ -128,12 +128,13 @@ def _run_all(
     tasks: Sequence[Task], here: Connection, options: Options, out: Path, console: Console
 ) -> list[ChapterResult]:
     """Follow the Jobs in threads until all have ended; an interrupt deletes them."""
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     stop = threading.Event()
     progress = Progress(
         TextColumn("{task.description}"),
-        BarColumn(bar_width=20),
+        TextColumn("cell"),
+        MofNCompleteColumn(),
         TimeElapsedColumn(),
         TextColumn("{task.fields[state]}", markup=False),
         console=console,
@@ -233,6 +234,9 @@ def _watch(
         if task.waited_s is None:
             task.waited_s = time.monotonic() - began
         task.state = f"running on {pod['spec']['nodeName']}"
+        if time.monotonic() - task.looked < _READ_EVERY_S:
+            return
+        task.looked = time.monotonic()
         lines = seen.log().splitlines()
         # The last line may be the beginning of one that is still written.
         for line in lines[task.read : -1]:
@@ -289,7 +293,12 @@ def _collect(task: Task, name: str, result: workloads.Result, here: Connection) 
         return
     selector = f"batch.kubernetes.io/job-name={name}"
     for pod in here.items(path("pods", namespace=here.namespace), labelSelector=selector):
-        again = in_pod.read(here.logs(pod["metadata"]["name"]).text)
+        if pod["status"].get("phase") == "Failed":
+            task.ended = of_pod(pod, here).because
+        try:
+            again = in_pod.read(here.logs(pod["metadata"]["name"]).text)
+        except ClusterError:
+            continue  # its container never started
         if again.result or again.problem:
             task.said = again
 
@@ -323,6 +332,7 @@ def _result(
         canonical.write(nb, executed)
         if failed_cell or not ran.get("error"):  # else the kernel did not start
             old = canonical.read(task.notebook)
+            nb.cells = [cell for cell in nb.cells if not canonical.is_injected(cell)]
             if failed_cell:  # what comes after it has no outputs to compare
                 nb.cells, old.cells = nb.cells[: failed_cell - 1], old.cells[: failed_cell - 1]
             compared = changes.compare(old, nb, task.notebook.name)
@@ -352,7 +362,7 @@ def _no_result(task: Task, result: workloads.Result | None, options: Options) ->
     """Why a Job that ended brought no notebook back."""
     said = task.said
     if said.problem:
-        return f"{said.problem.rstrip('.')}. Next: use an image of this checkout (--image)."
+        return said.problem
     where = f"in cell {said.cell + 1} of {task.cells}" if said.started else "before its first cell"
     reason = result.reason if result else ""
     # The condition's message of a Job that its controller ended for activeDeadlineSeconds.
@@ -367,6 +377,6 @@ def _no_result(task: Task, result: workloads.Result | None, options: Options) ->
             f"The image {options.image} has a version of mlk8s without mlk8s.course.in_pod. "
             "Next: build it from this checkout: labs/containers/jupyter/Dockerfile."
         )
-    code = "" if result is None or result.exit_code is None else f", exit code {result.exit_code}"
-    text = f"The pod of {task.chapter} ended {where} without a result{code}: {reason}".rstrip(": ")
+    because = (task.ended or reason).rstrip(".")
+    text = f"The pod of {task.chapter} ended {where} without a result: {because}".rstrip(": ")
     return f"{text}.{f' It wrote: {tail}' if tail else ''} Next: run the chapter again."

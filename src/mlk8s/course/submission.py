@@ -66,6 +66,7 @@ class Task:
     cell: int = 0
     waited_s: float | None = None
     looked: float = 0.0
+    ended: str = ""  # why its pod failed, in plain words
     read: int = 0  # lines of the log that ``said`` has
     said: in_pod.Said = field(default_factory=in_pod.Said)
 
