@@ -298,7 +298,12 @@ def run(
         from mlk8s.cluster.commands import connection
         from mlk8s.course import on_cluster, run_report, submission
 
-        chosen = {"image": image, "resource": resource, "deadline_s": deadline, "jobs": jobs}
+        chosen: dict[str, Any] = {
+            "image": image,
+            "resource": resource,
+            "deadline_s": deadline,
+            "jobs": jobs,
+        }
         options = submission.Options(
             **{name: value for name, value in chosen.items() if value is not None},
             gpu=gpu_source,

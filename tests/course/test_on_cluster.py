@@ -44,7 +44,7 @@ def connection() -> Iterator[Connection]:
 @pytest.fixture(autouse=True)
 def nothing_is_left(connection: Connection) -> Iterator[None]:
     yield
-    namespaces = [row["NAME"] for row in connection.get("namespaces")]
+    namespaces = [str(row["NAME"]) for row in connection.get("namespaces")]
     assert not [name for name in namespaces if name.startswith("mlk8s-run-")]
     for resource in ("pods", "jobs"):
         left = connection.get(resource, namespace="")
@@ -108,7 +108,7 @@ def test_chapters_come_back_executed_with_a_report(connection: Connection, cours
 
     first, second = course.run(connection, jobs=2, parameters={"n": 2})
 
-    assert (first.status, first.error, first.node) == ("passed", "", "h100-0")
+    assert (first.status, first.error, first.node) == ("passed", "", "h100x8-0")
     assert first.gpu["name"] == "NVIDIA H100 80GB HBM3" and first.gpu["driver"]
     assert first.waited_s is not None and first.waited_s < first.seconds
     assert first.kernel_s is not None and first.kernel_s < first.seconds
@@ -132,7 +132,7 @@ def test_chapters_come_back_executed_with_a_report(connection: Connection, cours
     page = (course.out / "report.html").read_text()
     assert '<a href="01-good.ipynb">' in page and "ZeroDivisionError" in page
     assert "<td class=num>2</td><td class=num>3</td><td class=num>+1</td>" in page
-    assert "01-good: running on h100-0" in course.printed
+    assert "01-good: running on h100x8-0" in course.printed
     assert "01-good: passed" in course.printed and "02-bad: failed" in course.printed
 
 
@@ -146,11 +146,11 @@ def test_a_device_that_no_node_has_is_refused_at_once(
 
 def test_a_pod_that_fits_nowhere_ends_the_wait(connection: Connection, course: Course) -> None:
     course.add("01-one", "1")
-    connection.patch("nodes", "h100-0", {"spec": {"unschedulable": True}})
+    connection.patch("nodes", "h100x8-0", {"spec": {"unschedulable": True}})
     try:
         (result,) = course.run(connection)
     finally:
-        connection.patch("nodes", "h100-0", {"spec": {"unschedulable": None}})
+        connection.patch("nodes", "h100x8-0", {"spec": {"unschedulable": None}})
     assert "never fits here" in result.error and "cordoned" in result.error
     assert result.waited_s is None and result.executed is None
 
@@ -178,7 +178,7 @@ def test_a_quota_that_is_used_up_is_named(connection: Connection, course: Course
         # What the run did not make it leaves, and what it made there is gone.
         assert [row["NAME"] for row in connection.get("namespaces", "team")] == ["team"]
         assert not connection.get("jobs", namespace="team")
-        names = [row["NAME"] for row in connection.get("configmaps", namespace="team")]
+        names = [str(row["NAME"]) for row in connection.get("configmaps", namespace="team")]
         assert not [name for name in names if name.startswith("01-one")]
     finally:
         connection.delete("namespaces", "team")
@@ -203,7 +203,7 @@ def test_a_bad_argument_is_refused_before_anything_is_submitted(
         course.run(connection, jobs=0)
     with pytest.raises(ClusterError, match="no namespace 'nowhere'"):
         course.run(connection, namespace="nowhere")
-    course.add("02-large", f"x = '{os.urandom(600_000).hex()}'")
+    course.add("02-large", f"x = '{os.urandom(800_000).hex()}'")
     with pytest.raises(UsageError, match="a ConfigMap holds 1 MiB"):
         course.run(connection, "2")
 
@@ -217,9 +217,9 @@ def test_options_of_the_other_place_are_refused() -> None:
         assert isinstance(done.exception, UsageError) and message in str(done.exception)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupt_deletes_all_that_was_made(
-    connection: Connection, course: Course, number: int
+    connection: Connection, course: Course, number: int, status: int
 ) -> None:
     assert connection.embedded is not None
     course.add("01-one", "import time; time.sleep(600)")
@@ -242,7 +242,7 @@ def test_an_interrupt_deletes_all_that_was_made(
         if "running on" in line:
             assert connection.get("pods", namespace="")
             process.send_signal(number)
-    assert process.wait(PATIENCE_S) == {signal.SIGINT: 130, signal.SIGTERM: 143}[number]
+    assert process.wait(PATIENCE_S) == status
     assert lines[-1] == "stopping: the Jobs are deleted"
     rows = connection.get("pods", namespace="")
     assert not [row for row in rows if str(row["NAME"]).startswith("01-one")]

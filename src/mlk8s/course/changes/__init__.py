@@ -156,13 +156,16 @@ class _Cell:
 
 
 def _cells(nb: NotebookNode) -> list[_Cell]:
-    heading, cells = "", []
+    heading, fenced = "", False
+    cells: list[_Cell] = []
     for cell in canonical.normalized(nb).cells:
         if canonical.is_injected(cell):
             continue
         if cell.cell_type == "markdown":
             for line in cell.source.splitlines():
-                heading = line.lstrip("# ") if line.startswith("#") else heading
+                fenced ^= line.startswith("```")
+                if line.startswith("#") and not fenced:
+                    heading = line.lstrip("# ")
         number = len(cells) + 1
         found = cell.get("outputs", [])
         cells.append(_Cell(number, cell.id, cell.cell_type, cell.source, heading, found))
@@ -184,10 +187,10 @@ def _pairs(
         if cell.number not in partner and (near := _nearest(cell, free)):
             partner[cell.number] = near
             free.remove(near)
-    origin = {cell.number: old for old in before if (cell := partner.get(old.number))}
+    origin = {partner[c.number].number: c for c in before if c.number in partner}
     removed = [cell for cell in before if cell.number not in partner]
     for cell in after:
-        old = origin.get(cell.number)
+        old: _Cell | None = origin.get(cell.number)
         while old and removed and removed[0].number < old.number:
             yield removed.pop(0), None
         yield old, cell

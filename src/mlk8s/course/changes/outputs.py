@@ -248,11 +248,13 @@ def _figure(group: str, old: Mapping[str, Any], new: Mapping[str, Any], found: F
             if key not in _UNSEEN:
                 values = _array(before.get(key)), _array(after.get(key))
                 _walk(f"{title}, {key}", "", *values, labels, found)
-    layouts = [
-        {k: v for k, v in (figure.get("layout") or {}).items() if k not in _UNSEEN}
-        for figure in (old, new)
-    ]
+    layouts = _layout(old), _layout(new)
     _walk(f"{group}, layout", "", *layouts, ([], []), found)
+
+
+def _layout(figure: Mapping[str, Any]) -> dict[str, Any]:
+    layout = figure.get("layout") or {}
+    return {key: value for key, value in layout.items() if key not in _UNSEEN}
 
 
 def _traces(data: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
