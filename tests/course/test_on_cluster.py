@@ -42,8 +42,11 @@ def connection() -> Iterator[Connection]:
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_left(connection: Connection) -> Iterator[None]:
+def nothing_is_left(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
+    if "connection" not in request.fixturenames:
+        return
+    connection: Connection = request.getfixturevalue("connection")
     namespaces = [str(row["NAME"]) for row in connection.get("namespaces")]
     assert not [name for name in namespaces if name.startswith("mlk8s-run-")]
     for resource in ("pods", "jobs"):
