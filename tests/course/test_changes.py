@@ -201,6 +201,15 @@ def test_the_page_shows_old_new_and_both_changes_and_escapes() -> None:
     assert "+20 %" not in page.changes_page([changed(old, new)], "HEAD", "notebooks", 0.3)
 
 
+def test_a_cell_that_may_vary_is_marked() -> None:
+    old, new = notebook(stdout("1 s\n")), notebook(stdout("2 s\n"))
+    assert "varies" not in page.fragment(compare(old, new, "x.ipynb"))
+    new.cells[1].metadata.tags = ["nbval-ignore-output"]
+    assert "Cell 2 (its output varies from run to run)" in page.fragment(
+        compare(old, new, "x.ipynb")
+    )
+
+
 # -- versions --------------------------------------------------------------------------------------
 
 Git = Callable[..., None]

@@ -39,6 +39,7 @@ class CellChange:
         source: lines of the source that came (``+``) and went (``-``).
         numbers: of its outputs, that differ.
         words: what else of its outputs differs.
+        varies: whether its output is expected to: it is tagged ``nbval-ignore-output``.
     """
 
     kind: str
@@ -49,6 +50,7 @@ class CellChange:
     source: tuple[str, ...] = ()
     numbers: tuple[Number, ...] = ()
     words: tuple[Words, ...] = ()
+    varies: bool = False
 
 
 @dataclass(frozen=True)
@@ -149,6 +151,7 @@ class _Cell:
     source: str
     heading: str
     outputs: Sequence[Any]
+    varies: bool
 
     @property
     def first_line(self) -> str:
@@ -168,7 +171,8 @@ def _cells(nb: NotebookNode) -> list[_Cell]:
                     heading = line.lstrip("# ")
         number = len(cells) + 1
         found = cell.get("outputs", [])
-        cells.append(_Cell(number, cell.id, cell.cell_type, cell.source, heading, found))
+        varies = "nbval-ignore-output" in cell.metadata.get("tags", [])
+        cells.append(_Cell(number, cell.id, cell.cell_type, cell.source, heading, found, varies))
     return cells
 
 
@@ -239,4 +243,5 @@ def _change(
         source,
         numbers,
         words,
+        shown.varies,
     )

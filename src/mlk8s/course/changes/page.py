@@ -138,6 +138,7 @@ def _title(cell: CellChange) -> str:
     number = cell.new if cell.new is not None else cell.old
     moved = f" (was {cell.old})" if cell.old not in (None, number) else ""
     kind = "" if cell.kind == "changed" else f", {cell.kind}"
+    kind += " (its output varies from run to run)" * cell.varies
     line = cell.first_line.lstrip("# ")
     return f"Cell {number}{moved}{kind}: {' › '.join(dict.fromkeys([cell.heading, line]))}"
 
