@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import date, datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +18,7 @@ from mlk8s import __version__
 from mlk8s.bench.commands import app as bench_app
 from mlk8s.cluster.commands import app as cluster_app
 from mlk8s.course.exercise_commands import app as exercise_app
+from mlk8s.course.notebook_commands import app as notebooks_app
 from mlk8s.errors import Mlk8sError
 from mlk8s.gpu.mig.commands import app as mig_app
 
@@ -28,9 +31,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 recordings_app = typer.Typer(help="Look at recorded machines.", no_args_is_help=True)
-notebooks_app = typer.Typer(
-    help="Check and repair the stored form of notebooks.", no_args_is_help=True
-)
 app.add_typer(bench_app, name="bench")
 app.add_typer(cluster_app, name="cluster")
 app.add_typer(exercise_app, name="exercise")
@@ -39,6 +39,14 @@ app.add_typer(recordings_app, name="recordings")
 app.add_typer(notebooks_app, name="notebooks")
 
 console = Console()
+
+
+class Place(StrEnum):
+    """Where chapters run."""
+
+    HERE = "here"
+    KUBERNETES = "kubernetes"
+
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a program.")]
 
@@ -231,11 +239,21 @@ def recordings_diff(
     console.print(table if rows else "no difference")
 
 
-@app.command()
+CLUSTER = "With --on kubernetes"
+
+
+@app.command(
+    epilog="Examples: [bold]mlk8s run 1[/bold] · [bold]mlk8s run --gpu live[/bold] · [bold]mlk8s "
+    "cluster up; mlk8s run 1 --on kubernetes[/bold] · [bold]MLK8S_CLUSTER=live mlk8s run --on "
+    "kubernetes --deadline 7200[/bold]"
+)
 def run(
     chapters: Annotated[
         list[str] | None, typer.Argument(help="1, 01, gpu-basics, a path; all if empty.")
     ] = None,
+    on: Annotated[
+        Place, typer.Option(help="Where: kernels of this machine, or a Job each in a cluster.")
+    ] = Place.HERE,
     gpu_source: Annotated[
         str | None,
         typer.Option("--gpu", help="MLK8S_GPU for the kernels: auto, live, recorded, a recording."),
@@ -243,9 +261,20 @@ def run(
     update: Annotated[
         bool, typer.Option("--update", help="Write the outputs back into the sources.")
     ] = False,
-    jobs: Annotated[int | None, typer.Option("--jobs", "-j", help="Chapters side by side.")] = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            "--jobs", "-j", help="Chapters side by side; the CPUs of this machine, in a cluster 1."
+        ),
+    ] = None,
     timeout: Annotated[float, typer.Option(help="Seconds that one cell may take.")] = 600,
-    out: Annotated[Path, typer.Option(help="Where executed notebooks go.")] = Path("_build/runs"),
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Where executed notebooks go.",
+            show_default="_build/runs, for a cluster _build/runs/kubernetes",
+        ),
+    ] = None,
     parameter: Annotated[
         list[str] | None,
         typer.Option("--parameter", "-p", help="NAME=VALUE for the parameters cell; JSON values."),
@@ -253,17 +282,94 @@ def run(
     force: Annotated[
         bool, typer.Option("--force", help="Execute chapters that did not change, too.")
     ] = False,
+    image: Annotated[
+        str | None,
+        typer.Option(
+            help="Image with the course.",
+            show_default="ghcr.io/mlk8s/course:latest",
+            rich_help_panel=CLUSTER,
+        ),
+    ] = None,
+    resource: Annotated[
+        str | None,
+        typer.Option(
+            help="The device that each pod asks one of; empty for none.",
+            show_default="nvidia.com/gpu",
+            rich_help_panel=CLUSTER,
+        ),
+    ] = None,
+    deadline: Annotated[
+        int | None,
+        typer.Option(
+            help="Seconds that a Job may take, its wait for a GPU included.",
+            show_default="3600",
+            rich_help_panel=CLUSTER,
+        ),
+    ] = None,
+    namespace: Annotated[
+        str | None,
+        typer.Option(
+            help="An existing namespace; else the run makes one and deletes it.",
+            rich_help_panel=CLUSTER,
+        ),
+    ] = None,
+    wait_for_nodes: Annotated[
+        bool,
+        typer.Option(
+            "--wait-for-nodes",
+            help="Wait where no node could take the pod: an autoscaler adds one.",
+            rich_help_panel=CLUSTER,
+        ),
+    ] = False,
 ) -> None:
     """Execute chapters in fresh kernels, with progress, time and memory for each.
 
     A chapter whose sources did not change since its last good run is not executed again.
+
+    [bold]--on kubernetes[/bold] makes a Job of each chapter, follows it, brings the executed
+    notebooks back and writes report.html: pass, time, node, GPU, and what changed against the
+    stored outputs. The cluster is that of mlk8s cluster up, or with MLK8S_CLUSTER=live the one of
+    your kubeconfig. The kernels use the pod's GPU there, and recordings on the embedded cluster. A
+    chapter that works with a cluster itself (5 to 8) starts the embedded one inside its pod.
+    Ctrl-C deletes the Jobs.
     """
     import os
+
+    values = dict(_parameter(text) for text in parameter or ())
+    only_there = {
+        "--image": image,
+        "--resource": resource,
+        "--deadline": deadline,
+        "--namespace": namespace,
+        "--wait-for-nodes": wait_for_nodes or None,
+    }
+    only_here = {"--update": update or None, "--force": force or None}
+    _refuse_unused(on, only_there if on is Place.HERE else only_here)
+    if on is Place.KUBERNETES:
+        from mlk8s.cluster.commands import connection
+        from mlk8s.course import on_cluster, run_report, submission
+
+        chosen: dict[str, Any] = {
+            "image": image,
+            "resource": resource,
+            "deadline_s": deadline,
+            "jobs": jobs,
+        }
+        options = submission.Options(
+            **{name: value for name, value in chosen.items() if value is not None},
+            gpu=gpu_source,
+            cell_timeout_s=timeout,
+            namespace=namespace,
+            wait_for_nodes=wait_for_nodes,
+            parameters=values,
+        )
+        folder = out or Path("_build/runs/kubernetes")
+        done = on_cluster.run(chapters or (), connection(), options, out=folder, console=console)
+        raise typer.Exit(run_report.exit_code(done))
 
     from mlk8s.course import run as runner
     from mlk8s.gpu import source
 
-    values = dict(_parameter(text) for text in parameter or ())
     if gpu_source:
         os.environ["MLK8S_GPU"] = gpu_source
     results = runner.run(
@@ -271,13 +377,24 @@ def run(
         update=update,
         jobs=jobs,
         timeout_s=timeout,
-        out=out,
+        out=out or Path("_build/runs"),
         parameters=values,
         touches_gpu=source.is_live(),
         force=force,
         console=console,
     )
     raise typer.Exit(runner.exit_code(results))
+
+
+def _refuse_unused(on: Place, options: Mapping[str, object]) -> None:
+    from mlk8s.errors import UsageError
+
+    for name, value in options.items():
+        if value is not None:
+            other = Place.KUBERNETES if on is Place.HERE else Place.HERE
+            raise UsageError(
+                f"{name} has no meaning with --on {on}.", f"leave it out, or add --on {other}."
+            )
 
 
 @app.command()
@@ -348,30 +465,6 @@ def lab(
     from mlk8s.course.lab import lab as start
 
     start(port)
-
-
-@notebooks_app.command("check")
-def notebooks_check(
-    paths: Annotated[list[Path] | None, typer.Argument(help="Files or folders.")] = None,
-) -> None:
-    """Report notebooks that are not canonical, hold an error or identify a machine."""
-    from mlk8s.course import canonical
-
-    problems = canonical.check(paths or [Path("notebooks")])
-    for line in problems:
-        console.print(line, soft_wrap=True, markup=False, highlight=False)
-    raise typer.Exit(1 if problems else 0)
-
-
-@notebooks_app.command("fix")
-def notebooks_fix(
-    paths: Annotated[list[Path] | None, typer.Argument(help="Files or folders.")] = None,
-) -> None:
-    """Rewrite notebooks in canonical form, outputs kept."""
-    from mlk8s.course import canonical
-
-    for path in canonical.fix(paths or [Path("notebooks")]):
-        console.print(f"rewrote {path}")
 
 
 def _print_json(value: Any) -> None:

@@ -16,16 +16,21 @@ from mlk8s.errors import ClusterUnavailable
 __all__ = ["app", "fault_app"]
 
 
-def _connection() -> Any:
+def connection() -> Any:
+    """The cluster that a command is about: that of ``mlk8s cluster up``, or the live one.
+
+    Raises:
+        ClusterUnavailable: it is not up, or does not answer.
+    """
     import os
 
     from mlk8s.cluster.connect import VARIABLE, attach, connect
 
     if os.environ.get(VARIABLE, "simulated") not in ("", "simulated"):
-        connection = connect()
+        live = connect()
         # On stderr, so that --json stays JSON: which cluster a command is about to touch.
-        print(connection.text, file=sys.stderr)
-        return connection
+        print(live.text, file=sys.stderr)
+        return live
     try:
         return attach(embedded())
     except ClusterUnavailable as error:
@@ -45,7 +50,7 @@ def show_inventory(as_json: Json = False) -> None:
     """What GPUs the cluster has: capacity, unhealthy, requested, free, and who holds them."""
     from mlk8s.cluster.inventory import inventory
 
-    found = inventory(_connection())
+    found = inventory(connection())
     if as_json:
         print_json(found.as_json())
     else:
@@ -75,7 +80,7 @@ def show_why(
     """
     from mlk8s.cluster.why import why
 
-    answer = why(f"{namespace}/{pod}" if namespace else pod, _connection())
+    answer = why(f"{namespace}/{pod}" if namespace else pod, connection())
     if as_json:
         print_json(answer.as_json())
     else:
@@ -108,7 +113,7 @@ def run_manifest(
     body = Manifest.load("/dev/stdin" if str(manifest) == "-" else manifest)
     result = run(
         body,
-        _connection(),
+        connection(),
         timeout_s=timeout,
         keep=keep,
         show=(lambda line: print(line, file=sys.stderr, flush=True)) if as_json else "auto",

@@ -23,6 +23,7 @@ Object = dict[str, Any]
 
 _GONE_WITHIN_S = 60.0
 _LOOK_EVERY_S = 0.1
+_WATCH_EVERY_S = 0.5
 _RUN = "mlk8s.dev/run"
 
 
@@ -90,6 +91,7 @@ def run(
     timeout_s: float = 600.0,
     show: Callable[[str], None] | Literal["auto"] | None = "auto",
     keep: bool = False,
+    watch: Callable[[Follower], None] | None = None,
 ) -> Result:
     """Create a pod or a job, follow it to its end, give the result, and delete it.
 
@@ -104,6 +106,8 @@ def run(
         show: takes each line; ``"auto"`` is a live display in a terminal and plain lines
             elsewhere, ``None`` silence.
         keep: leave a workload that ended as it is (an interrupted one is deleted).
+        watch: called about twice a second and after each change, with what has been seen; what it
+            raises ends the run, as any other error does.
 
     Raises:
         UsageError: it is neither a Pod nor a Job.
@@ -117,7 +121,7 @@ def run(
         ended = False
         try:
             work.create()
-            result = work.follow(timeout_s)
+            result = work.follow(timeout_s, watch)
             ended = True
         except BaseException:
             work.abandon()
@@ -169,7 +173,7 @@ class _Work:
         self.name = self.created["metadata"]["name"]
         self.display.line(f"{self.kind} {self.namespace}/{self.name} created")
 
-    def follow(self, timeout_s: float) -> Result:
+    def follow(self, timeout_s: float, watch: Callable[[Follower], None] | None) -> Result:
         with Follower(self.connection, self.kind, self.created, self.display) as seen:
             while True:
                 left = self._began + timeout_s - time.monotonic()
@@ -178,7 +182,9 @@ class _Work:
                         f"{self.name} did not end within {timeout_s:g} s. {self._now()}",
                         "raise timeout_s, or mend what keeps it.",
                     )
-                seen.wait(left)
+                seen.wait(min(left, _WATCH_EVERY_S) if watch else left)
+                if watch is not None:
+                    watch(seen)
                 if (end := seen.end()) is not None:
                     return self._result(seen, *end)
                 self._explain(seen)

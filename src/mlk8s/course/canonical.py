@@ -54,29 +54,45 @@ def read(path: Path) -> NotebookNode:
     Raises:
         NotebookError: the file cannot be read, or is not a notebook.
     """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise NotebookError(
+            f"The notebook {path} cannot be read: {error.strerror}.",
+            "check the name, and that the file may be read.",
+        ) from error
+    except UnicodeDecodeError as error:
+        raise _not_a_notebook(str(path), error) from error
+    return parse(text, str(path))
+
+
+def parse(text: str, title: str) -> NotebookNode:
+    """The notebook in a text, as it is; ``title`` is what an error calls it.
+
+    Raises:
+        NotebookError: the text is not a notebook.
+    """
     import nbformat
 
     try:
         # Not nbformat.read: it invents random cell ids for notebooks that have none.
-        text = path.read_text(encoding="utf-8")
         nb: NotebookNode = nbformat.reader.reads(text)
         if nb.nbformat != 4:
             nb = nbformat.convert(nb, 4)
             for cell in nb.cells:
                 del cell["id"]
         return nb
-    except OSError as error:
-        raise NotebookError(
-            f"The notebook {path} cannot be read: {error.strerror}.",
-            "check the name, and that the file may be read.",
-        ) from error
     except (ValueError, AttributeError, KeyError, TypeError, nbformat.ValidationError) as error:
         # nbformat lets through whatever its own code meets in a file of another shape.
-        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
-        raise NotebookError(
-            f"The file {path} is not a notebook: {reason}.",
-            f"restore it from git (`git checkout -- {path}`), or repair its JSON.",
-        ) from error
+        raise _not_a_notebook(title, error) from error
+
+
+def _not_a_notebook(title: str, error: Exception) -> NotebookError:
+    reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+    return NotebookError(
+        f"The file {title} is not a notebook: {reason}.",
+        f"restore it from git (`git checkout -- {title}`), or repair its JSON.",
+    )
 
 
 def normalized(nb: NotebookNode) -> NotebookNode:

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from jupyter_client.manager import AsyncKernelManager
     from nbformat import NotebookNode
 
-_KERNEL_START_S = 60
+# One that dies is noticed at once; a cold or loaded machine reads the environment from disk first.
+_KERNEL_START_S = 180
 _OUTPUT_S = 60  # a loaded machine may take this long to deliver what a finished cell printed
 
 

@@ -203,7 +203,7 @@ def _execute_all(
         for t in tasks
     ]
     pool = ThreadPoolExecutor(max_workers=jobs, thread_name_prefix="chapter")
-    with _terminations_raised(), progress:
+    with terminations_raised(), progress:
         try:
             pending: dict[Future[RunResult], Task] = {
                 pool.submit(execute, task, timeout_s): task for task in tasks
@@ -233,7 +233,7 @@ def _execute_all(
 
 
 @contextmanager
-def _terminations_raised() -> Iterator[None]:
+def terminations_raised() -> Iterator[None]:
     """Turn SIGTERM and SIGHUP into an exception, so that they stop the kernels as Ctrl-C does."""
 
     def stop(signum: int, _: object) -> None:
