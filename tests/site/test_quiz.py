@@ -9,15 +9,19 @@ from playwright.sync_api import Browser, Locator, Page, expect
 
 from mlk8s.course import quizzes
 
+WITHIN_MS = 60_000
 PAGE = "notebooks/01-gpu-basics.html"
 QUIZ = quizzes.load(1)
 SINGLE = next(n for n, q in enumerate(QUIZ.questions) if q.choose == 1)
 SEVERAL = next(n for n, q in enumerate(QUIZ.questions) if q.choose > 1)
 
+expect.set_options(timeout=WITHIN_MS)
+
 
 @pytest.fixture
 def page(browser: Browser, site: str) -> Iterator[Page]:
     context = browser.new_context(viewport={"width": 1280, "height": 900})
+    context.set_default_timeout(WITHIN_MS)
     page = context.new_page()
     page.goto(site + PAGE)
     yield page
@@ -89,6 +93,7 @@ def test_the_feedback_leads_to_its_section(page: Page) -> None:
 
 def test_without_a_script_each_choice_opens(browser: Browser, site: str) -> None:
     context = browser.new_context(java_script_enabled=False)
+    context.set_default_timeout(WITHIN_MS)
     page = context.new_page()
     page.goto(site + PAGE)
     form = question(page, SINGLE)

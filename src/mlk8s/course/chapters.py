@@ -231,7 +231,8 @@ def _what(step: Step) -> str:
         return "read, run, quiz, all exercises"
     if not step.exercises:
         return "read, run, quiz"
-    return f"read, run, quiz, exercises {' and '.join(map(str, step.exercises))}"
+    *most, last = map(str, step.exercises)
+    return f"read, run, quiz, exercises {', '.join(most)} and {last}"
 
 
 def _rent(path: CoursePath, cost: Price) -> str:
