@@ -33,8 +33,12 @@ def k() -> Iterator[Connection]:
 
 
 @pytest.fixture(scope="module")
-def play(k: Connection, tmp_path_factory: pytest.TempPathFactory) -> Play:
-    folder = tmp_path_factory.mktemp("class")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("controller")
+
+
+@pytest.fixture(scope="module")
+def play(k: Connection, folder: Path) -> Play:
     inventory = folder / "inventory.yml"
     inventory.write_text("gpu_nodes: {hosts: {node: {ansible_connection: local}}}\n")
     assert k.embedded is not None
@@ -88,17 +92,14 @@ def test_a_cluster_without_rights_is_refused(play: Play, k: Connection) -> None:
     assert spaces(k) == []
 
 
-def test_a_class_has_places_until_it_is_over(
-    play: Play, k: Connection, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def test_a_class_has_places_until_it_is_over(play: Play, k: Connection, folder: Path) -> None:
     chosen = {"class_people": 2, "class_without_rbac": True}
     done = play(**chosen)
     assert done.returncode == 0, done.stdout
     assert "2 people, 1 x nvidia.com/gpu: at most 1 of them compute at once" in said(done)
     assert spaces(k) == ["person-01", "person-02"]
 
-    [folder] = tmp_path_factory.getbasetemp().glob("class*/class")
-    files = sorted(folder.glob("*.kubeconfig"))
+    files = sorted((folder / "class").glob("*.kubeconfig"))
     assert [file.stem for file in files] == ["person-01", "person-02"]
     assert all(file.stat().st_mode & 0o77 == 0 for file in files)
     asked = ["kubectl", f"--kubeconfig={files[1]}", "auth", "whoami", "-o", "json"]
@@ -115,5 +116,5 @@ def test_a_class_has_places_until_it_is_over(
 
     over = play(class_remove=True)
     assert over.returncode == 0, over.stdout
-    assert spaces(k) == [] and not folder.exists()
+    assert spaces(k) == [] and not (folder / "class").exists()
     assert leftovers(k).left == ()

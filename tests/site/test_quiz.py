@@ -12,13 +12,14 @@ from mlk8s.course import quizzes
 WITHIN_MS = 60_000
 PAGE = "notebooks/01-gpu-basics.html"
 QUIZ = quizzes.load(1)
-SINGLE = next(n for n, q in enumerate(QUIZ.questions) if q.choose == 1)
+# A question for each test, since they share one page: it is slow to load.
+FIRST, SECOND, THIRD, *_ = (n for n, q in enumerate(QUIZ.questions) if q.choose == 1)
 SEVERAL = next(n for n, q in enumerate(QUIZ.questions) if q.choose > 1)
 
 expect.set_options(timeout=WITHIN_MS)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def page(browser: Browser, site: str) -> Iterator[Page]:
     context = browser.new_context(viewport={"width": 1280, "height": 900})
     context.set_default_timeout(WITHIN_MS)
@@ -33,7 +34,7 @@ def question(page: Page, number: int) -> Locator:
 
 
 def test_a_choice_is_told_why(page: Page) -> None:
-    form, right = question(page, SINGLE), min(QUIZ.questions[SINGLE].right)
+    form, right = question(page, FIRST), min(QUIZ.questions[FIRST].right)
     wrong = next(n for n in range(4) if n != right)
     status = form.get_by_role("status")
     form.get_by_role("button", name="Check").click()
@@ -49,7 +50,7 @@ def test_a_choice_is_told_why(page: Page) -> None:
     expect(status).to_contain_text("Right.")
     expect(form).to_have_attribute("data-state", "right")
     status.get_by_text("Why not the others").click()
-    expect(status.locator("details p")).to_have_count(len(QUIZ.questions[SINGLE].choices) - 1)
+    expect(status.locator("details p")).to_have_count(len(QUIZ.questions[FIRST].choices) - 1)
 
 
 def test_several_right_answers_are_asked_for(page: Page) -> None:
@@ -65,7 +66,7 @@ def test_several_right_answers_are_asked_for(page: Page) -> None:
 
 
 def test_it_is_answered_by_keyboard(page: Page) -> None:
-    form = question(page, SINGLE)
+    form = question(page, SECOND)
     form.get_by_role("radio").first.focus()
     page.keyboard.press("ArrowDown")
     expect(form.get_by_role("radio").nth(1)).to_be_checked()
@@ -82,7 +83,7 @@ def test_the_names_are_those_of_the_question_and_its_choices(page: Page) -> None
 
 
 def test_the_feedback_leads_to_its_section(page: Page) -> None:
-    form = question(page, SINGLE)
+    form = question(page, THIRD)
     form.get_by_role("radio").first.check()
     form.get_by_role("button", name="Check").click()
     link = form.get_by_role("status").get_by_role("link")
@@ -96,9 +97,9 @@ def test_without_a_script_each_choice_opens(browser: Browser, site: str) -> None
     context.set_default_timeout(WITHIN_MS)
     page = context.new_page()
     page.goto(site + PAGE)
-    form = question(page, SINGLE)
+    form = question(page, FIRST)
     expect(form.get_by_role("radio")).to_have_count(0)
-    for place, choice in enumerate(QUIZ.questions[SINGLE].choices):
+    for place, choice in enumerate(QUIZ.questions[FIRST].choices):
         details = form.locator("details").nth(place)
         expect(details.locator("p")).not_to_be_visible()
         details.locator("summary").click()
