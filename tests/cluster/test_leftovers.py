@@ -32,8 +32,8 @@ def remove(k: Connection, left: Left) -> None:
     """What its kubectl command does, through the API."""
     words = shlex.split(left.remove)
     assert words[:2] == ["kubectl", "delete"], left.remove
-    space = words[words.index("-n") + 1] if "-n" in words else ""
-    k.delete(words[2], words[3], **({"namespace": space} if space else {}))
+    space = words[words.index("-n") + 1] if "-n" in words else None
+    k.delete(words[2], words[3], namespace=space)
 
 
 def test_nothing_is_left_in_a_new_cluster(k: Connection) -> None:
