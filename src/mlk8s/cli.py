@@ -467,6 +467,36 @@ def lab(
     start(port)
 
 
+@app.command(
+    epilog="Examples: [bold]mlk8s quiz 3[/bold] · [bold]mlk8s quiz 3 --answers | less[/bold]"
+)
+def quiz(
+    chapter: Annotated[int | None, typer.Argument(help="Its number; lists them if empty.")] = None,
+    answers: Annotated[
+        bool, typer.Option("--answers", help="Print the questions with all answers.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Answer a chapter's questions; each answer is told why it is right or wrong.
+
+    Where input or output is not a terminal, the questions are printed and nothing is asked.
+    """
+    from mlk8s.course import quizzes
+    from mlk8s.course.quizzes import page
+
+    if chapter is None:
+        for each in map(quizzes.load, quizzes.chapters()):
+            console.print(f"mlk8s quiz {each.chapter}: {len(each.questions)} questions")
+        return
+    found = quizzes.load(chapter)
+    if as_json:
+        _print_json(found.as_json())
+    elif answers or not (sys.stdin.isatty() and console.is_terminal):
+        print(page.plain(found, answers=answers))
+    else:
+        page.ask(found, console)
+
+
 def _print_json(value: Any) -> None:
     print(json.dumps(value, indent=1, ensure_ascii=False))
 

@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from mlk8s.cli import app
-from mlk8s.cluster import gpu_pod
+from mlk8s.cluster import attach, gpu_pod
 from mlk8s.sim import Cluster
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -146,3 +146,16 @@ def test_live_says_which_cluster_it_asks(mlk8s: Run, cluster: Cluster) -> None:
 def test_help_teaches_by_examples(command: str) -> None:
     done = CliRunner().invoke(app, ["cluster", command, "--help"])
     assert "mlk8s cluster" in done.stdout.rpartition("─╯")[2]
+
+
+def test_leftovers_tell_by_their_status(mlk8s: Run, cluster: Cluster) -> None:
+    assert "Nothing of the course is left" in good(mlk8s("leftovers"))
+    with attach(cluster) as k:
+        k.ensure_namespace()
+        left = mlk8s("leftovers", "--json")
+        k.remove_namespace()
+        k.wait("namespace", k.namespace, "Gone")
+    assert left.returncode == 1
+    [found] = json.loads(left.stdout)["left"]
+    assert found["what"] == "namespace/mlk8s-labs"
+    assert found["remove"] == "kubectl delete namespace mlk8s-labs"

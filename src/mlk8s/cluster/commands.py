@@ -1,4 +1,4 @@
-"""``mlk8s cluster inventory|why|run``: questions to any cluster, from a terminal."""
+"""``mlk8s cluster inventory|leftovers|why|run``: questions to any cluster, from a terminal."""
 
 from __future__ import annotations
 
@@ -55,6 +55,27 @@ def show_inventory(as_json: Json = False) -> None:
         print_json(found.as_json())
     else:
         console.print(found)
+
+
+@app.command(
+    "leftovers",
+    rich_help_panel="Any cluster",
+    epilog="Examples: [bold]mlk8s cluster leftovers[/bold] · [bold]MLK8S_CLUSTER=live mlk8s "
+    "cluster leftovers[/bold] · rented machines: [bold]make machine ACTION=list[/bold]",
+)
+def show_leftovers(as_json: Json = False) -> None:
+    """What the course made in the cluster and has not removed, with the command that removes each.
+
+    Deletes nothing. Exit status 0 when nothing is left, 1 when something is.
+    """
+    from mlk8s.cluster.leftovers import leftovers
+
+    found = leftovers(connection())
+    if as_json:
+        print_json(found.as_json())
+    else:
+        console.print(str(found), markup=False, highlight=False, soft_wrap=True)
+    raise typer.Exit(1 if found.left else 0)
 
 
 @app.command(

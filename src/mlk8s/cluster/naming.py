@@ -68,7 +68,7 @@ def place(connection: Connection, body: Object, namespace: str | None) -> tuple[
             f"An object of kind {body['kind']} has no metadata.name.", "name it, to apply it."
         )
     group, _, version = body["apiVersion"].rpartition("/")
-    for each in _served(connection, group, version):
+    for each in served(connection, group, version):
         if each["kind"] == body["kind"]:
             prefix = f"{group}/{version}/" if group else ""
             default = connection.namespace if namespace is None else namespace
@@ -90,10 +90,10 @@ def space(connection: Connection, namespaced: bool, namespace: str | None) -> st
 def resource(connection: Connection, word: str) -> tuple[str, bool]:
     """The path of what a word names, as ``batch/v1/jobs``, and whether it has namespaces."""
     wanted, _, in_group = word.lower().partition(".")
-    for group, version in _groups(connection):
+    for group, version in groups(connection):
         if in_group and group != in_group:
             continue
-        for each in _served(connection, group, version):
+        for each in served(connection, group, version):
             names = {each["name"], each.get("singularName", ""), each["kind"].lower()}
             if wanted in names | set(each.get("shortNames") or ()):
                 prefix = f"{group}/{version}/" if group else ""
@@ -103,13 +103,14 @@ def resource(connection: Connection, word: str) -> tuple[str, bool]:
     )
 
 
-def _groups(connection: Connection) -> Iterator[tuple[str, str]]:
+def groups(connection: Connection) -> Iterator[tuple[str, str]]:
+    """Each API group that the server has, with the version that it prefers; the core's is empty."""
     yield "", "v1"
     for group in connection.request("GET", "/apis")["groups"]:
         yield group["name"], group["preferredVersion"]["version"]
 
 
-def _served(connection: Connection, group: str, version: str) -> list[Object]:
+def served(connection: Connection, group: str, version: str) -> list[Object]:
     """The resources of a group and version, without subresources; none when it is not served."""
     where = f"/apis/{group}/{version}" if group else f"/api/{version}"
     try:

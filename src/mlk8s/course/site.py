@@ -344,13 +344,15 @@ def _finish_page(
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register the extension with Sphinx."""
-    from mlk8s.course import troubleshooting
+    from mlk8s.course import chapter_pages, troubleshooting
     from mlk8s.course.calculators import page
 
+    chapter_pages.setup(app)
     troubleshooting.setup(app)
     page.setup(app)
     app.add_css_file("mlk8s.css", priority=900)
     app.add_js_file("mlk8s.js", loading_method="defer")
+    app.add_js_file("quiz.js", loading_method="defer")
     app.add_html_math_renderer("mathml", (_visit_math, None), (_visit_math_block, None))
     app.add_config_value("mlk8s_assets", "", "html", str)  # another value writes all pages anew
     app.connect(

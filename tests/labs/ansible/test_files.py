@@ -34,6 +34,7 @@ PROMQL = {
         ["yamllint", "--strict", "."],
         ["ansible-playbook", "--syntax-check", "-i", "inventory.example.yml", "site.yml"],
         ["ansible-playbook", "--syntax-check", "-i", "inventory.example.yml", "uninstall.yml"],
+        ["ansible-playbook", "--syntax-check", "-i", "inventory.example.yml", "classroom.yml"],
     ],
     ids=lambda command: " ".join(command[:2]) + f" {command[-1]}",
 )
