@@ -365,7 +365,7 @@ _ROLES = {
 # The theme's icons are in its font as well; its script for them is heavier than a chapter. The
 # search's files serve a list below the search field, which this book has switched off.
 _NEEDLESS = re.compile(
-    r"[ \t]*<script[^>]*/(?:fontawesome|searchtools|language_data|searchindex)\.js[^>]*>"
+    r"[ \t]*<script[^>]*\b(?:fontawesome|searchtools|language_data|searchindex)\.js[^>]*>"
     r"</script>\n?"
 )
 # documentation_options.js stays: the inline scripts behind it use what it defines.
@@ -420,4 +420,5 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("doctree-resolved", _attach_definitions)
     app.connect("html-page-context", _finish_page, priority=900)  # after the theme's own
     app.connect("build-finished", _lighten_pages)
-    return {"parallel_read_safe": True, "parallel_write_safe": True}
+    # The number goes up when what a page is read into changes: the cache of another is not used.
+    return {"env_version": 1, "parallel_read_safe": True, "parallel_write_safe": True}
