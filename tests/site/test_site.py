@@ -86,8 +86,9 @@ class Visit:
         self.problems = []
         self.page = self._new_page()
         self.page.goto(self.site + path)
-        # What is folded has no width to be drawn in; a reader opens it.
+        # What is folded has no width to be drawn in; a reader opens it, and scrolls to each figure.
         self.page.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true; })")
+        self.page.evaluate("mlk8sDrawAll()")
         expect(self.page.locator(".mlk8s-plot:not([data-drawn='true'])")).to_have_count(0)
         return self.page
 

@@ -13,16 +13,20 @@ Sphinx and docutils are imported where they are used, because the command line i
 from __future__ import annotations
 
 import errno
+import gzip
 import hashlib
 import html
+import io
 import json
 import os
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from http import HTTPStatus
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar
 from urllib.parse import urlsplit
 
 from mlk8s.errors import UsageError
@@ -44,10 +48,38 @@ LOOPBACK = "127.0.0.1"
 # --- serving a built site ---------------------------------------------------------------------
 
 
+_COMPRESSED = {"application/json", "application/javascript", "image/svg+xml"}
+
+
+@lru_cache(maxsize=128)
+def _gzipped(path: Path, modified_ns: int) -> bytes:
+    """A file's compressed content; another time of change is another entry."""
+    return gzip.compress(path.read_bytes(), compresslevel=6, mtime=0)
+
+
 class _Handler(SimpleHTTPRequestHandler):
     """Serves files as a static host would: the book's own 404 page, no directory listings."""
 
     protocol_version = "HTTP/1.1"  # a page has some 20 files, which then share a connection
+
+    def send_head(self) -> io.BytesIO | BinaryIO | None:
+        """Compress text, as static hosts do: a chapter then takes a seventh of the bytes."""
+        path = Path(self.translate_path(self.path))
+        kind = self.guess_type(str(path))
+        if not (
+            "gzip" in self.headers.get("Accept-Encoding", "")
+            and path.is_file()
+            and (kind.startswith("text/") or kind in _COMPRESSED)
+        ):
+            return super().send_head()
+        body = _gzipped(path, path.stat().st_mtime_ns)
+        self.send_response(HTTPStatus.OK)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Encoding", "gzip")
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Vary", "Accept-Encoding")
+        self.end_headers()
+        return io.BytesIO(body)
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         page = Path(self.directory) / "404.html"
@@ -160,7 +192,7 @@ class PlotlyMimeRenderer:
                 subtype="mlk8s_alt",
                 line=data.line,
             )
-        box = f'<div class="mlk8s-plot" role="img" aria-label="{html.escape(alt)}"'
+        box = f'<div class="mlk8s-plot" role="figure" aria-label="{html.escape(alt)}"'
         if "id" in meta:
             box += f' id="{html.escape(str(meta["id"]))}"'
         # In a script element only "</" could end it early, and JSON may write "<" as \u003c.
@@ -320,17 +352,14 @@ def _finish_page(
     context: dict[str, Any],
     doctree: nodes.document | None,
 ) -> None:
-    """Load a script on the pages only that use it; note ages; root the 404 page's scripts."""
+    """Repair a page's text, load what it uses, note ages, root the 404 page's scripts."""
     from docutils import nodes
 
     from mlk8s.course import ages
     from mlk8s.course.calculators import page
 
-    if doctree is not None and any(
-        "mlk8s-output" in node["classes"] for node in doctree.findall(nodes.raw)
-    ):
-        # Before mlk8s.js (priority 500): deferred scripts run in the order of the page.
-        app.add_js_file("plotly.min.js", priority=400, loading_method="defer")
+    for wrong, right in _ROLES.items():
+        context["body"] = context.get("body", "").replace(wrong, right)
     if doctree is not None and page.on_page(doctree.findall(nodes.raw)):
         app.add_js_file("calculators.js", loading_method="defer")
     source = Path(app.env.doc2path(pagename)) if pagename in app.env.found_docs else None
@@ -342,6 +371,48 @@ def _finish_page(
         context["content_root"] = app.config.notfound_urls_prefix
 
 
+# What MyST-NB and docutils write, and what a screen reader can use: a name that is the text on the
+# button, and a list whose children are its items.
+_ROLES = {
+    '<summary aria-label="Toggle hidden content">': "<summary>",
+    'role="doc-biblioentry"': 'role="listitem"',
+}
+# The theme's icons are in its font as well; its script for them is heavier than a chapter. The
+# search's files serve a list below the search field, which this book has switched off.
+_NEEDLESS = re.compile(
+    r"[ \t]*<script[^>]*\b(?:fontawesome|searchtools|language_data|searchindex)\.js[^>]*>"
+    r"</script>\n?"
+)
+# documentation_options.js stays: the inline scripts behind it use what it defines.
+_BLOCKING = re.compile(
+    r"<script(?= )(?![^>]*\bdefer\b)(?=[^>]*\bsrc=)(?![^>]*documentation_options)"
+)
+
+
+def lighten(page: str, searches: bool) -> str:
+    """A page of the theme without the scripts that it does not need, the others deferred.
+
+    Args:
+        page: the HTML.
+        searches: the page is the search's own, which needs its scripts in their places.
+    """
+    if searches:
+        return re.sub(r"<script[^>]*/fontawesome\.js[^>]*></script>\n?", "", page)
+    return _BLOCKING.sub("<script defer", _NEEDLESS.sub("", page))
+
+
+def _lighten_pages(app: Sphinx, exception: Exception | None) -> None:
+    """Rewrite what was built; a page that a former build wrote comes out as it was."""
+    if exception is not None or app.builder.format != "html":
+        return
+    for path in Path(app.outdir).rglob("*.html"):
+        if path.relative_to(app.outdir).parts[0] not in {"_static", "_sources"}:
+            page = path.read_text(encoding="utf-8")
+            light = lighten(page, searches=path.name == "search.html")
+            if light != page:
+                path.write_text(light, encoding="utf-8")
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register the extension with Sphinx."""
     from mlk8s.course import chapter_pages, troubleshooting
@@ -351,7 +422,12 @@ def setup(app: Sphinx) -> dict[str, Any]:
     troubleshooting.setup(app)
     page.setup(app)
     app.add_css_file("mlk8s.css", priority=900)
-    app.add_js_file("mlk8s.js", loading_method="defer")
+    # Plotly's 5 MB are no script of a page: mlk8s.js asks for them when a figure comes near.
+    app.add_js_file(
+        "mlk8s.js",
+        loading_method="defer",
+        **{"data-plotly": f"plotly.min.js?v={version('plotly')}"},
+    )
     app.add_js_file("quiz.js", loading_method="defer")
     app.add_html_math_renderer("mathml", (_visit_math, None), (_visit_math_block, None))
     app.add_config_value("mlk8s_assets", "", "html", str)  # another value writes all pages anew
@@ -362,4 +438,6 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("env-updated", _collect_definitions)
     app.connect("doctree-resolved", _attach_definitions)
     app.connect("html-page-context", _finish_page, priority=900)  # after the theme's own
-    return {"parallel_read_safe": True, "parallel_write_safe": True}
+    app.connect("build-finished", _lighten_pages)
+    # The number goes up when what a page is read into changes: the cache of another is not used.
+    return {"env_version": 1, "parallel_read_safe": True, "parallel_write_safe": True}
