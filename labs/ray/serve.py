@@ -100,14 +100,18 @@ class Completions:
         folders: of the models, by name; the first is the default of a list of models.
         max_batch: requests of a batch.
         wait_s: how long the first request of a batch waits for others, s.
+        device: ``cpu`` or ``cuda``.
     """
 
-    def __init__(self, folders: Mapping[str, str], max_batch: int, wait_s: float) -> None:
+    def __init__(
+        self, folders: Mapping[str, str], max_batch: int, wait_s: float, device: str
+    ) -> None:
         import torch
 
         torch.set_num_threads(1)
         self.folders = dict(folders)
         self.max_batch = max_batch
+        self.device = device
         self.batches: list[int] = []
         # The sizes are known only now; Serve lets them be set on the method.
         self.step.set_max_batch_size(max_batch)
@@ -119,7 +123,8 @@ class Completions:
         from mlk8s.lm.runner import ModelRunner, warm_up
 
         def load() -> ModelRunner:
-            made = ModelRunner(Path(self.folders[name]), max_batch_size=self.max_batch)
+            folder = Path(self.folders[name])
+            made = ModelRunner(folder, max_batch_size=self.max_batch, device=self.device)
             warm_up(made)
             return made
 
@@ -270,6 +275,7 @@ def served(
     wait_ms: float = 20,
     max_replicas: int = 1,
     port: int = 0,
+    gpus: float = 0,
 ) -> Iterator[Any]:
     """Serve on the Ray that runs, until the end of the block.
 
@@ -279,6 +285,7 @@ def served(
         wait_ms: how long the first request of a batch waits for others.
         max_replicas: with more than 1 Serve adds replicas with the load, and takes them away.
         port: on this machine alone; 0 takes a free one.
+        gpus: of each replica; with 0 it computes on the processor.
 
     Yields:
         The target for :func:`mlk8s.lm.load.closed`.
@@ -309,7 +316,7 @@ def served(
     folders = {name: str(folder.resolve()) for name, folder in models.items()}
     replicas = serve.deployment(
         max_ongoing_requests=64,
-        ray_actor_options={"num_cpus": 0.5},
+        ray_actor_options={"num_cpus": 0.5, "num_gpus": gpus},
         logging_config=quiet,
         autoscaling_config=scaling,
     )(Completions)
@@ -318,7 +325,7 @@ def served(
     http = {"host": "127.0.0.1", "port": listens}
     try:
         serve.start(proxy_location="HeadOnly", http_options=http, logging_config=quiet)
-        model = replicas.bind(folders, max_batch, wait_ms / 1000)
+        model = replicas.bind(folders, max_batch, wait_ms / 1000, "cuda" if gpus else "cpu")
         serve.run(door.bind(model, list(models)), name="lm", route_prefix="/")
     except RuntimeError as error:
         serve.shutdown()

@@ -172,6 +172,8 @@ def search(
             storage_path=str(folder.resolve()),
             verbose=0,
             callbacks=[Recorder()],
+            # In a notebook another one shows an empty frame for each search.
+            progress_reporter=tune.CLIReporter(),
             stop=Budget(),
         ),
     )

@@ -172,10 +172,13 @@ class Local:
                 made.kill_all_processes, check_alive=False, allow_graceful=True, wait=True
             )
             services.wait_for_node(made.gcs_address, made.plasma_store_socket_name, 60)
-        except (OSError, RuntimeError, TimeoutError) as error:
+        except Exception as error:
+            # Of this very class is what Ray raises when a node has not come up within 30 s.
+            if not (isinstance(error, (OSError, RuntimeError)) or type(error) is Exception):
+                raise
             raise Mlk8sError(
                 f"A node with {machine.cpus} CPUs did not start: {error}",
-                "see whether the machine has memory and processes to spare, and try again.",
+                "see whether the machine has memory and processors to spare, and try again.",
             ) from error
         node = Node(made.node_id, machine, head, made)
         self.nodes.append(node)

@@ -1,0 +1,42 @@
+"""Which mistake makes which figure."""
+
+from __future__ import annotations
+
+from mlk8s.course.exercises import Work, Wrong
+
+CAUSES = ("counts_once", "cache", "sparse", "not_waited", "other_peak", "fine")
+RIGHT = {
+    "a": "counts_once",
+    "b": "cache",
+    "c": "not_waited",
+    "d": "sparse",
+    "e": "other_peak",
+    "f": "fine",
+    "g": "fine",
+}
+LOOK = {
+    "a": "What is its factor to g?",
+    "b": "How large is it, and what lies between the SMs and the memory?",
+    "c": "Forty times the peak. When does the call return?",
+    "d": "Which factor is it to the dense peak?",
+    "e": "Whose dense BF16 peak is 312?",
+    "f": "Is it over a ceiling, or far under what a job gets at its power limit?",
+    "g": "Is it over a ceiling, or far under it?",
+}
+MFU = 1.04 * 312 / 989
+
+
+def check(work: Work) -> str:
+    """The first wrong one is named."""
+    given = {key: str(work.answer(key)).strip().lower() for key in RIGHT}
+    for key, cause in given.items():
+        if cause not in CAUSES:
+            raise Wrong(f"{key}: {cause!r} is none of {', '.join(CAUSES)}.")
+    wrong = [key for key in RIGHT if given[key] != RIGHT[key]]
+    if wrong:
+        rest = f" ({len(wrong)} are wrong in all)" if len(wrong) > 1 else ""
+        raise Wrong(f"Not {given[wrong[0]]} for {wrong[0]}{rest}. {LOOK[wrong[0]]}")
+    mfu = work.number("mfu", "a fraction")
+    if abs(mfu - MFU) > 0.01:
+        raise Wrong(f"mfu: {mfu:g} is not right. What was reached, by the peak of this GPU?")
+    return f"Five figures have an explanation, and the training's MFU is {MFU:.0%}."

@@ -1,0 +1,25 @@
+"""Scores each part of a table, in tasks of Ray."""
+
+from typing import Any
+
+import ray
+
+
+def answers(score: Any, table: bytes, parts: list[int], most: int) -> list[int]:
+    """The score of each part, in the order of the parts.
+
+    Args:
+        score: a remote function: score.remote(table, part).
+        table: what all of them read.
+        parts: numbers.
+        most: how many tasks may be under way at a time.
+    """
+    shared = ray.put(table)
+    references: list[Any] = []
+    running: list[Any] = []
+    for part in parts:
+        if len(running) == most:
+            _, running = ray.wait(running)
+        references.append(score.remote(shared, part))
+        running.append(references[-1])
+    return list(ray.get(references))
