@@ -1,0 +1,89 @@
+"""Nodes of Ray that come, go and die: its autoscaler on fake nodes, and a head that is killed.
+
+Both take a minute, most of it the start of processes, so that the book shows a stored run. The
+scripts behind it are labs/ray/autoscale.py and labs/ray/faults.py, and the tests run both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from runpy import run_path
+from typing import Any
+
+from _common import run
+
+from mlk8s import raylocal
+from mlk8s.provenance import Device, Kind, Provenance, Table
+
+LABS = Path(__file__).parents[1] / "labs/ray"
+RESULTS = Path(__file__).with_suffix(".json")
+
+
+def measure() -> dict[str, Any]:
+    """Run both, one after the other."""
+    autoscale, faults = (run_path(str(LABS / f"{name}.py")) for name in ("autoscale", "faults"))
+    scaled = autoscale["measure"]()
+    origin = raylocal.provenance("wall clock")
+    return {
+        "scaled": [dict(row) for row in scaled],
+        "events": [dict(row) for row in autoscale["events"](scaled)],
+        "head": [dict(row) for row in faults["table"]({"head": faults["head"]()})],
+        "date": origin.date,
+        "device": origin.device.name if origin.device else "",
+        "software": dict(origin.software),
+    }
+
+
+def recorded() -> dict[str, Any]:
+    """What ``--record`` has stored."""
+    found: dict[str, Any] = json.loads(RESULTS.read_text())
+    return found
+
+
+def tables(results: dict[str, Any], kind: Kind = Kind.RECORDED) -> tuple[Table, Table, Table]:
+    """Samples and events of the autoscaler's run, and what each call gave without a head.
+
+    Args:
+        results: of :func:`measure` or :func:`recorded`.
+        kind: whether they were measured now.
+    """
+    origin = Provenance(
+        kind,
+        "tasks, nodes and calls, asked five times a second; every node is a group of processes",
+        results["date"],
+        Device(results["device"], "cpu"),
+        results["software"],
+    )
+    titles = {
+        "scaled": "Tasks and nodes",
+        "events": "4 tasks with a GPU each, and a group of 0 to 2 GPU nodes",
+        "head": "Without a head",
+    }
+    scaled, events, head = (
+        Table(results[name], origin, title=title) for name, title in titles.items()
+    )
+    return scaled, events, head
+
+
+def main() -> int:
+    """Measure, print, and store if asked to."""
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog="Takes some two minutes on two cores that do nothing else.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--record", action="store_true", help=f"write the results to {RESULTS.name} beside this"
+    )
+    arguments = parser.parse_args()
+    results = measure()
+    if arguments.record:
+        RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+    print(*tables(results, Kind.LIVE)[1:], sep="\n\n")
+    return 0
+
+
+if __name__ == "__main__":
+    run(main)
