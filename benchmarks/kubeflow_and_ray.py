@@ -87,6 +87,7 @@ def by_kubeflow(folder: Path) -> dict[str, Any]:
     """Train, search and serve on the embedded cluster; the base model is left in the folder."""
     from kubeflow.common.types import KubernetesBackendConfig
     from kubeflow.optimizer import Objective, OptimizerClient, RandomSearch, Search, TrialConfig
+    from kubeflow.optimizer.types.optimization_types import Direction
     from kubeflow.trainer import CustomTrainer, TrainerClient, TrainJobTemplate
 
     from mlk8s.lm import access, load
@@ -132,7 +133,7 @@ def by_kubeflow(folder: Path) -> dict[str, Any]:
                 "lr": Search.loguniform(3e-4, 1e-1),
                 "rank": Search.choice([4, 16, 64]),
             },
-            objectives=[Objective(metric="loss", direction="minimize")],
+            objectives=[Objective(metric="loss", direction=Direction.MINIMIZE)],
             algorithm=RandomSearch(random_state=0),
             trial_config=TrialConfig(num_trials=TRIALS, parallel_trials=2),
         )

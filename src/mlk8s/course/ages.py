@@ -60,6 +60,10 @@ _LAST = re.compile(rf"(?:(.*) · )?{_DAY}")  # what Provenance.label ends in
 _READ = re.compile(rf"\bread {_DAY}\b")  # what a source says of itself
 
 
+#: A day; a field named ``date`` hides the class of that name.
+Day = date
+
+
 @dataclass(frozen=True)
 class Fact:
     """Something that was true on a day.
@@ -74,23 +78,23 @@ class Fact:
 
     kind: Kind
     what: str
-    date: date
+    date: Day
     places: tuple[str, ...]
 
     @property
-    def due(self) -> date:
+    def due(self) -> Day:
         """The last day on which it is within its limit."""
         return self.date + timedelta(days=LIMITS[self.kind])
 
-    def age(self, today: date) -> int:
+    def age(self, today: Day) -> int:
         """Days since its date."""
         return (today - self.date).days
 
-    def is_over(self, today: date) -> bool:
+    def is_over(self, today: Day) -> bool:
         """Whether it is older than its limit."""
         return today > self.due
 
-    def as_json(self, today: date) -> dict[str, Any]:
+    def as_json(self, today: Day) -> dict[str, Any]:
         """The fact as JSON values, for ``--json``."""
         return {
             "kind": self.kind,

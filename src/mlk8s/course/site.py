@@ -423,11 +423,8 @@ def setup(app: Sphinx) -> dict[str, Any]:
     page.setup(app)
     app.add_css_file("mlk8s.css", priority=900)
     # Plotly's 5 MB are no script of a page: mlk8s.js asks for them when a figure comes near.
-    app.add_js_file(
-        "mlk8s.js",
-        loading_method="defer",
-        **{"data-plotly": f"plotly.min.js?v={version('plotly')}"},
-    )
+    plotly: dict[str, Any] = {"data-plotly": f"plotly.min.js?v={version('plotly')}"}
+    app.add_js_file("mlk8s.js", loading_method="defer", **plotly)
     app.add_js_file("quiz.js", loading_method="defer")
     app.add_html_math_renderer("mathml", (_visit_math, None), (_visit_math_block, None))
     app.add_config_value("mlk8s_assets", "", "html", str)  # another value writes all pages anew

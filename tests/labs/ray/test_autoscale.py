@@ -42,8 +42,8 @@ def of(base: Path) -> list[psutil.Process]:
 
 def wait_until_gone(base: Path) -> None:
     deadline = time.monotonic() + 60
-    while (left := of(base)) or list(base.iterdir()):
-        assert time.monotonic() < deadline, (left, list(base.iterdir()))
+    while (left := of(base)) or any(base.iterdir()):
+        assert time.monotonic() < deadline, (left, sorted(base.iterdir()))
         time.sleep(0.2)
 
 
@@ -104,7 +104,7 @@ def test_nothing_is_left_after_a_signal(base: Path, number: signal.Signals) -> N
             ports = {
                 each.laddr.ip
                 for each in psutil.net_connections("inet")
-                if each.status == psutil.CONN_LISTEN and each.pid in mine
+                if each.laddr and each.status == psutil.CONN_LISTEN and each.pid in mine
             }
             assert ports and ports <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
             script.send_signal(number)
