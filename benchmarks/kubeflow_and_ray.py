@@ -228,9 +228,11 @@ def measure() -> dict[str, Any]:
     return {
         "kubeflow": kubeflow,
         "ray": ray,
-        "date": origin.date,
-        "device": origin.device.name if origin.device else "",
-        "software": dict(origin.software),
+        "origin": {
+            "date": origin.date,
+            "cpu": origin.device.name if origin.device else "",
+            "software": dict(origin.software),
+        },
     }
 
 
@@ -254,9 +256,9 @@ def tables(results: dict[str, Any], kind: Kind = Kind.RECORDED) -> tuple[Table, 
         kind,
         "both in one run on one machine; wall clock; Kubeflow's pods are processes of the embedded "
         "cluster, and its server is asked through the API server's proxy",
-        results["date"],
-        Device(results["device"], "cpu"),
-        results["software"],
+        results["origin"]["date"],
+        Device(results["origin"]["cpu"], "cpu"),
+        results["origin"]["software"],
     )
     kubeflow, ray = results["kubeflow"], results["ray"]
 

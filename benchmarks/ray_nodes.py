@@ -31,9 +31,11 @@ def measure() -> dict[str, Any]:
         "scaled": [dict(row) for row in scaled],
         "events": [dict(row) for row in autoscale["events"](scaled)],
         "killed": [dict(row) for row in faults["table"](faults["run"](["node", "head"]))],
-        "date": origin.date,
-        "device": origin.device.name if origin.device else "",
-        "software": dict(origin.software),
+        "origin": {
+            "date": origin.date,
+            "cpu": origin.device.name if origin.device else "",
+            "software": dict(origin.software),
+        },
     }
 
 
@@ -53,9 +55,9 @@ def tables(results: dict[str, Any], kind: Kind = Kind.RECORDED) -> tuple[Table, 
     origin = Provenance(
         kind,
         "tasks, nodes and calls, asked five times a second; every node is a group of processes",
-        results["date"],
-        Device(results["device"], "cpu"),
-        results["software"],
+        results["origin"]["date"],
+        Device(results["origin"]["cpu"], "cpu"),
+        results["origin"]["software"],
     )
     titles = {
         "scaled": "Tasks and nodes",
