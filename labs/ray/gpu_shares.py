@@ -174,9 +174,10 @@ def fractional(
     remote: Any = ray.remote
     found = []
     with COMMON["tokenizer_folder"]() as folder, raylocal.running(cpus, 1, store_mib=store_mib):
+        # Once: memory of actors that have ended may be given back after the next ones start.
+        before = _used_mib(device)
         for share, counts in shares:
             most = max(counts)
-            before = _used_mib(device)
             actors = [
                 remote(num_cpus=0.5, num_gpus=share)(Tenant).remote(device, folder)
                 for _ in range(most)

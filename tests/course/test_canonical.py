@@ -134,6 +134,11 @@ BAD = {
         4,
         "injected parameters",
     ),
+    "the day of a run": (
+        chapter(outputs=display(text__plain="3.1 s\n[live · x86_64 CPU, 2 cores · 2026-11-30]")),
+        4,
+        "tag the cell nbval-ignore-output",
+    ),
     "no import": (v4.new_notebook(cells=[*chapter().cells[::2]]), 2, "does not import mlk8s"),
 }
 
