@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from mlk8s.bench import timing
 from mlk8s.errors import Mlk8sError, UsageError
-from mlk8s.provenance import Scalar, Table
+from mlk8s.provenance import Device, Kind, Provenance, Scalar, Table
 
 #: Exit statuses beside 0, all that is needed was met.
 COULD_NOT_RUN, MISSED = 1, 3  # 2 is argparse's, for arguments that it refuses
@@ -154,6 +155,43 @@ def conclude(*tables: Table) -> int:
     """
     print(*tables, sep="\n\n")
     return 0 if all(tables[-1].column("met")) else MISSED
+
+
+def store(
+    about: str, results: Path, measure: Callable[[], dict[str, Any]], show: Callable[[Any], str]
+) -> int:
+    """The command of a script whose results the book shows: measure, print, store if asked to.
+
+    Args:
+        about: the script's docstring.
+        results: the file beside the script.
+        measure: what it does.
+        show: the results as text.
+    """
+    parser = argparse.ArgumentParser(
+        description=about, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--record", action="store_true", help=f"write the results to {results.name} beside this"
+    )
+    arguments = parser.parse_args()
+    found = measure()
+    if arguments.record:
+        results.write_text(json.dumps(found, indent=1) + "\n")
+    print(show(found))
+    return 0
+
+
+def origin(here: Provenance) -> dict[str, Any]:
+    """Where a run was, in the form in which results are stored."""
+    device = here.device.name if here.device else ""
+    return {"date": here.date, "cpu": device, "software": dict(here.software)}
+
+
+def of_processor(results: Mapping[str, Any], kind: Kind, method: str) -> Provenance:
+    """The provenance of stored results, or of those that were measured now."""
+    told = results["origin"]
+    return Provenance(kind, method, told["date"], Device(told["cpu"], "cpu"), told["software"])
 
 
 def run(main: Callable[[], int]) -> NoReturn:

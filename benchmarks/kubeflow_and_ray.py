@@ -8,7 +8,6 @@ the same functions: starts, restarts, trials, batches. Neither says anything abo
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 import tempfile
@@ -18,10 +17,10 @@ from pathlib import Path
 from runpy import run_path
 from typing import Any
 
-from _common import run
+from _common import of_processor, origin, run, store
 
 from mlk8s import cluster, raylocal
-from mlk8s.provenance import Device, Kind, Provenance, Table
+from mlk8s.provenance import Kind, Table
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).with_suffix(".json")
@@ -224,15 +223,11 @@ def measure() -> dict[str, Any]:
         ray = by_ray(work)
     finally:
         shutil.rmtree(work)
-    origin = raylocal.provenance("wall clock", "kubeflow", "torch", "transformers", "peft")
+    here = raylocal.provenance("wall clock", "kubeflow", "torch", "transformers", "peft")
     return {
         "kubeflow": kubeflow,
         "ray": ray,
-        "origin": {
-            "date": origin.date,
-            "cpu": origin.device.name if origin.device else "",
-            "software": dict(origin.software),
-        },
+        "origin": origin(here),
     }
 
 
@@ -252,14 +247,11 @@ def tables(results: dict[str, Any], kind: Kind = Kind.RECORDED) -> tuple[Table, 
     Returns:
         A row for each question with both answers; and the latency-throughput curves.
     """
-    origin = Provenance(
-        kind,
+    method = (
         "both in one run on one machine; wall clock; Kubeflow's pods are processes of the embedded "
-        "cluster, and its server is asked through the API server's proxy",
-        results["origin"]["date"],
-        Device(results["origin"]["cpu"], "cpu"),
-        results["origin"]["software"],
+        "cluster, and its server is asked through the API server's proxy"
     )
+    told = of_processor(results, kind, method)
     kubeflow, ray = results["kubeflow"], results["ray"]
 
     def both(what: str, value: Any, digits: int = 1) -> dict[str, Any]:
@@ -315,28 +307,15 @@ def tables(results: dict[str, Any], kind: Kind = Kind.RECORDED) -> tuple[Table, 
         for row in found["serving"]["curve"]
     ]
     return (
-        Table(rows, origin, title="The same functions and budget"),
-        Table(curves, origin, title="The same model and load"),
+        Table(rows, told, title="The same functions and budget"),
+        Table(curves, told, title="The same model and load"),
     )
 
 
-def main() -> int:
-    """Measure, print, and store if asked to."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        epilog="Takes some five minutes on two cores that do nothing else.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "--record", action="store_true", help=f"write the results to {RESULTS.name} beside this"
-    )
-    arguments = parser.parse_args()
-    results = measure()
-    if arguments.record:
-        RESULTS.write_text(json.dumps(results, indent=1) + "\n")
-    print(*tables(results, Kind.LIVE), sep="\n\n")
-    return 0
+def show(results: dict[str, Any]) -> str:
+    """All of it as text."""
+    return "\n\n".join(map(str, tables(results, Kind.LIVE)))
 
 
 if __name__ == "__main__":
-    run(main)
+    run(lambda: store(__doc__ or "", RESULTS, measure, show))

@@ -6,16 +6,15 @@ scripts behind it are labs/ray/autoscale.py and labs/ray/faults.py, and the test
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 from runpy import run_path
 from typing import Any
 
-from _common import run
+from _common import of_processor, origin, run, store
 
 from mlk8s import raylocal
-from mlk8s.provenance import Device, Kind, Provenance, Table
+from mlk8s.provenance import Kind, Table
 
 LABS = Path(__file__).parents[1] / "labs/ray"
 RESULTS = Path(__file__).with_suffix(".json")
@@ -26,16 +25,12 @@ def measure() -> dict[str, Any]:
     autoscale, faults = (run_path(str(LABS / f"{name}.py")) for name in ("autoscale", "faults"))
     # Shorter, and a node that is slow to get its first task counts as idle and is replaced.
     scaled = autoscale["measure"](idle_s=8)
-    origin = raylocal.provenance("wall clock")
+    here = raylocal.provenance("wall clock")
     return {
         "scaled": [dict(row) for row in scaled],
         "events": [dict(row) for row in autoscale["events"](scaled)],
         "killed": [dict(row) for row in faults["table"](faults["run"](["node", "head"]))],
-        "origin": {
-            "date": origin.date,
-            "cpu": origin.device.name if origin.device else "",
-            "software": dict(origin.software),
-        },
+        "origin": origin(here),
     }
 
 
@@ -52,41 +47,23 @@ def tables(results: dict[str, Any], kind: Kind = Kind.RECORDED) -> tuple[Table, 
         results: of :func:`measure` or :func:`recorded`.
         kind: whether they were measured now.
     """
-    origin = Provenance(
-        kind,
-        "tasks, nodes and calls, asked five times a second; every node is a group of processes",
-        results["origin"]["date"],
-        Device(results["origin"]["cpu"], "cpu"),
-        results["origin"]["software"],
-    )
+    method = "tasks, nodes and calls, asked five times a second; every node is a group of processes"
+    told = of_processor(results, kind, method)
     titles = {
         "scaled": "Tasks and nodes",
         "events": "4 tasks with a GPU each, and a group of 0 to 2 GPU nodes",
         "killed": "What is lost with a node",
     }
     scaled, events, killed = (
-        Table(results[name], origin, title=title) for name, title in titles.items()
+        Table(results[name], told, title=title) for name, title in titles.items()
     )
     return scaled, events, killed
 
 
-def main() -> int:
-    """Measure, print, and store if asked to."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        epilog="Takes some two minutes on two cores that do nothing else.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "--record", action="store_true", help=f"write the results to {RESULTS.name} beside this"
-    )
-    arguments = parser.parse_args()
-    results = measure()
-    if arguments.record:
-        RESULTS.write_text(json.dumps(results, indent=1) + "\n")
-    print(*tables(results, Kind.LIVE)[1:], sep="\n\n")
-    return 0
+def show(results: dict[str, Any]) -> str:
+    """All of it as text."""
+    return "\n\n".join(map(str, tables(results, Kind.LIVE)[1:]))
 
 
 if __name__ == "__main__":
-    run(main)
+    run(lambda: store(__doc__ or "", RESULTS, measure, show))
