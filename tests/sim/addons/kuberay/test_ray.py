@@ -173,6 +173,16 @@ def test_a_cluster_grows_for_a_program_and_shrinks_again(real: Real) -> None:
     assert real.get(path)["status"]["state"] == "ready"
 
 
+def test_a_cluster_with_a_gpu_worker_becomes_ready(real: Real) -> None:
+    real.apply("08-raycluster.yaml")
+    path = f"{CLUSTERS}/gpus"
+    real.until(lambda: real.get(path).get("status", {}).get("state") == "ready", "a cluster")
+    status = real.get(path)["status"]
+    assert (status["readyWorkerReplicas"], status["desiredGPU"]) == (1, "1")
+    conditions = {each["type"]: each["status"] for each in status["conditions"]}
+    assert conditions["RayClusterProvisioned"] == "True"
+
+
 def test_a_job_has_a_cluster_until_its_time_is_over(real: Real) -> None:
     def soon(body: Object) -> None:
         if body["kind"] == "RayJob":
