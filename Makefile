@@ -57,7 +57,7 @@ test: setup tools clients _build/node/.installed ## all that CI checks; does its
 	$(BIN)/mlk8s notebooks check $(NOTEBOOKS)
 	@# By papermill those that take a minute at most; nbval executes all, and `make book` runs all.
 	$(BIN)/mlk8s run $(filter-out notebooks/07-% notebooks/08-%,$(NOTEBOOKS))
-	$(BIN)/python -m pytest -q -p no:cacheprovider --nbval --nbval-current-env --nbval-cell-timeout 120 $(NOTEBOOKS)
+	$(BIN)/python -m pytest -q -p no:cacheprovider --nbval --nbval-current-env --nbval-cell-timeout 300 $(NOTEBOOKS)
 	@$(MAKE) --no-print-directory $(SITE)/.built
 	@# Three tests at a time load a small machine, and some of them wait for real processes. What fails
 	@# there runs once more, alone; what fails twice has failed.
