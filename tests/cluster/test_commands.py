@@ -149,8 +149,11 @@ def test_help_teaches_by_examples(command: str) -> None:
 
 
 def test_leftovers_tell_by_their_status(mlk8s: Run, cluster: Cluster) -> None:
-    assert "Nothing of the course is left" in good(mlk8s("leftovers"))
     with attach(cluster) as k:
+        # Other tests of this cluster work in that namespace.
+        k.remove_namespace()
+        k.wait("namespace", k.namespace, "Gone")
+        assert "Nothing of the course is left" in good(mlk8s("leftovers"))
         k.ensure_namespace()
         left = mlk8s("leftovers", "--json")
         k.remove_namespace()

@@ -8,14 +8,14 @@ from collections.abc import Iterable
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 from typer.testing import CliRunner
 
-from mlk8s import recordings
-from mlk8s.cli import app
+from mlk8s import cli, recordings
 from mlk8s.course import ages
 from mlk8s.course.ages import LIMITS, Fact, Kind
 from mlk8s.errors import NotebookError, UsageError
@@ -168,7 +168,9 @@ def test_versions_without_a_date_are_refused(tmp_path: Path) -> None:
 
 
 def fresh(*arguments: str) -> tuple[int, str]:
-    done = CliRunner().invoke(app, ["fresh", *arguments], env={"COLUMNS": "160"})
+    # The console reads the environment's width when its module is imported.
+    with patch.object(cli.console, "_width", 160):
+        done = CliRunner().invoke(cli.app, ["fresh", *arguments])
     return done.exit_code, done.output
 
 
