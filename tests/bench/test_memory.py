@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import statistics
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -114,12 +115,13 @@ def test_the_rate_agrees_with_numpy() -> None:
     def numpy_gbs() -> float:
         source = np.ones(size // 8, dtype=np.float32)
         target = np.zeros_like(source) + 1
-        best = float("inf")
+        times = []
         for _ in range(10):
             begin = time.perf_counter()
             np.copyto(target, source)
-            best = min(best, time.perf_counter() - begin)
-        return (source.nbytes + target.nbytes) / best * 1e-9
+            times.append(time.perf_counter() - begin)
+        # The median, as the benchmark has it: other work on the machine slows both.
+        return (source.nbytes + target.nbytes) / statistics.median(times) * 1e-9
 
     before = numpy_gbs()
     row = memory.measure("copy", size, device="cpu", min_time_s=0.2)[0]

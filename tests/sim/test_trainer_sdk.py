@@ -63,9 +63,12 @@ def fail() -> None:
 
 def report_gpus() -> None:
     import os
+    import sys
 
-    print("processes", os.environ["LOCAL_WORLD_SIZE"])
-    print("devices", len(os.environ["NVIDIA_VISIBLE_DEVICES"].split(",")))
+    # A line in one write: both processes of the pod write to the same log.
+    sys.stdout.write(f"processes {os.environ['LOCAL_WORLD_SIZE']}\n")
+    devices = os.environ["NVIDIA_VISIBLE_DEVICES"].split(",")
+    sys.stdout.write(f"devices {len(devices)}\n")
 
 
 def test_two_nodes_train_together(

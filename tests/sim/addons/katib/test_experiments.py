@@ -110,7 +110,9 @@ def test_the_goal_ends_it_at_once(lab: KatibLab) -> None:
 
 
 def test_trials_that_fail(lab: KatibLab) -> None:
-    lab.search("a", trialTemplate=template(f": {X}; exit 3"), maxFailedTrialCount=2)
+    # One at a time: of two that run together a third may have begun before the second is counted.
+    fails = template(f": {X}; exit 3")
+    lab.search("a", trialTemplate=fails, maxFailedTrialCount=2, parallelTrialCount=1)
     status = lab.ends("a")
     told = "Experiment has failed because max failed count has reached"
     assert lab.told(status)["Failed"] == ("True", "ExperimentFailed", told)
