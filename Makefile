@@ -13,7 +13,7 @@ SITE := _build/html
 NOTEBOOKS := $(wildcard notebooks/*.ipynb book/*.ipynb)
 SITE_SOURCES := _config.yml _toc.yml $(NOTEBOOKS) $(wildcard book/*.md book/*.bib book/_static/*) \
 	labs/ansible/paperspace/vars/prices.yml \
-	$(addprefix src/mlk8s/,course/site.py course/ages.py course/chapters.py course/chapters.yaml \
+	$(addprefix src/mlk8s/,course/site.py course/lightness.py course/ages.py course/chapters.py course/chapters.yaml \
 	course/chapter_pages.py course/troubleshooting.py course/troubles.yaml sim/trouble.py \
 	sim/nodes/faults.yaml) \
 	$(wildcard $(addprefix src/mlk8s/,course/calculators/*.py bench/*.py lm/*.py provenance.py \

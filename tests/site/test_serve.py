@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from mlk8s.course.site import lighten, open_server, serve, to_mathml
+from mlk8s.course.site import open_server, serve, to_mathml
 from mlk8s.errors import UsageError
 
 
@@ -97,27 +97,6 @@ def test_text_is_compressed_for_who_asks(folder: Path) -> None:
         finally:
             server.shutdown()
             thread.join()
-
-
-SCRIPTS = """<script defer src="_static/scripts/fontawesome.js?digest=1"></script>
-<script src="_static/documentation_options.js"></script>
-<script src="_static/copybutton.js"></script>
-<script defer="defer" src="_static/mlk8s.js"></script>
-<script>var inline;</script>
-<script src="_static/searchtools.js"></script>
-<script src="searchindex.js"></script>
-"""
-
-
-def test_a_page_loads_what_it_needs_and_waits_for_none_of_it() -> None:
-    light = """<script src="_static/documentation_options.js"></script>
-<script defer src="_static/copybutton.js"></script>
-<script defer="defer" src="_static/mlk8s.js"></script>
-<script>var inline;</script>
-"""
-    assert lighten(SCRIPTS, searches=False) == light
-    assert lighten(light, searches=False) == light
-    assert lighten(SCRIPTS, searches=True) == SCRIPTS.partition("\n")[2]
 
 
 def test_formula_becomes_mathml() -> None:

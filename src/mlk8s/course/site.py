@@ -377,47 +377,14 @@ _ROLES = {
     '<summary aria-label="Toggle hidden content">': "<summary>",
     'role="doc-biblioentry"': 'role="listitem"',
 }
-# The theme's icons are in its font as well; its script for them is heavier than a chapter. The
-# search's files serve a list below the search field, which this book has switched off.
-_NEEDLESS = re.compile(
-    r"[ \t]*<script[^>]*\b(?:fontawesome|searchtools|language_data|searchindex)\.js[^>]*>"
-    r"</script>\n?"
-)
-# documentation_options.js stays: the inline scripts behind it use what it defines.
-_BLOCKING = re.compile(
-    r"<script(?= )(?![^>]*\bdefer\b)(?=[^>]*\bsrc=)(?![^>]*documentation_options)"
-)
-
-
-def lighten(page: str, searches: bool) -> str:
-    """A page of the theme without the scripts that it does not need, the others deferred.
-
-    Args:
-        page: the HTML.
-        searches: the page is the search's own, which needs its scripts in their places.
-    """
-    if searches:
-        return re.sub(r"<script[^>]*/fontawesome\.js[^>]*></script>\n?", "", page)
-    return _BLOCKING.sub("<script defer", _NEEDLESS.sub("", page))
-
-
-def _lighten_pages(app: Sphinx, exception: Exception | None) -> None:
-    """Rewrite what was built; a page that a former build wrote comes out as it was."""
-    if exception is not None or app.builder.format != "html":
-        return
-    for path in Path(app.outdir).rglob("*.html"):
-        if path.relative_to(app.outdir).parts[0] not in {"_static", "_sources"}:
-            page = path.read_text(encoding="utf-8")
-            light = lighten(page, searches=path.name == "search.html")
-            if light != page:
-                path.write_text(light, encoding="utf-8")
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register the extension with Sphinx."""
-    from mlk8s.course import chapter_pages, troubleshooting
+    from mlk8s.course import chapter_pages, lightness, troubleshooting
     from mlk8s.course.calculators import page
 
+    lightness.setup(app)
     chapter_pages.setup(app)
     troubleshooting.setup(app)
     page.setup(app)
@@ -435,6 +402,5 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("env-updated", _collect_definitions)
     app.connect("doctree-resolved", _attach_definitions)
     app.connect("html-page-context", _finish_page, priority=900)  # after the theme's own
-    app.connect("build-finished", _lighten_pages)
     # The number goes up when what a page is read into changes: the cache of another is not used.
     return {"env_version": 1, "parallel_read_safe": True, "parallel_write_safe": True}
