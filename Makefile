@@ -69,6 +69,11 @@ test: setup tools clients _build/node/.installed ## all that CI checks; does its
 serve: setup ## show the built site on loopback; PORT=8000
 	$(BIN)/mlk8s serve $(if $(PORT),--port $(PORT))
 
+.PHONY: pdf
+pdf: setup tools $(SITE)/.built ## the whole book in one file, from the stored outputs
+	$(BIN)/jupyter-book build . --builder singlehtml -n -W --keep-going --quiet > /dev/null
+	$(BIN)/python tools/print_book.py
+
 .PHONY: lab
 lab: setup ## JupyterLab on loopback behind a token; PORT=8888
 	$(BIN)/mlk8s lab $(if $(PORT),--port $(PORT))

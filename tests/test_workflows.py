@@ -152,6 +152,7 @@ def test_the_archive_is_the_same_for_the_same_site_and_fits_its_checksum(tmp_pat
         for page in order:
             (site / f"{page}.html").write_text(page, encoding="utf-8")
         (site / ".built").touch()
+        (folder / "_build" / "mlk8s.pdf").write_bytes(b"%PDF")
         author = ["-c", "user.name=x", "-c", "user.email=x@example.org"]
         commit = [*author, "commit", "--quiet", "--allow-empty", "-m", "x"]
         day = {"GIT_AUTHOR_DATE": "@1 +0000", "GIT_COMMITTER_DATE": "@1 +0000"}
@@ -166,7 +167,11 @@ def test_the_archive_is_the_same_for_the_same_site_and_fits_its_checksum(tmp_pat
         assert done.returncode == 0, done.stderr
         release = folder / "release"
         archive = release / "mlk8s-site-v1.2.3.tar.gz"
-        checked = run(["sha256sum", "--check", f"{archive.name}.sha256"], release)
+        files = [archive.name, "mlk8s-v1.2.3.pdf"]
+        assert sorted(path.name for path in release.iterdir()) == sorted(
+            [*files, *(f"{file}.sha256" for file in files)]
+        )
+        checked = run(["sha256sum", "--check", *(f"{file}.sha256" for file in files)], release)
         assert checked.returncode == 0, checked.stderr
         archives.append(archive)
     assert archives[0].read_bytes() == archives[1].read_bytes()

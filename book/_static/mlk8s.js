@@ -276,7 +276,7 @@
     window.addEventListener("beforeprint", () => boxes().forEach(draw));
   }
 
-  // Draws every figure of the document now; `mlk8s pdf` and the tests do not scroll to each.
+  // Draws every figure of the document now; the PDF and the tests do not scroll to each.
   window.mlk8sDrawAll = () => Promise.all(boxes().map(draw));
 
   // --- What only a browser knows about access ---------------------------------------------------
