@@ -12,10 +12,11 @@ SITE := _build/html
 # Chapters, and the pages of the book that are notebooks.
 NOTEBOOKS := $(wildcard notebooks/*.ipynb book/*.ipynb)
 SITE_SOURCES := _config.yml _toc.yml $(NOTEBOOKS) $(wildcard book/*.md book/*.bib book/_static/*) \
-	labs/ansible/paperspace/vars/prices.yml \
+	labs/ansible/paperspace/vars/prices.yml labs/ansible/versions.yml \
+	$(wildcard benchmarks/*.json src/mlk8s/recordings/*/*.json) \
 	$(addprefix src/mlk8s/,course/site.py course/lightness.py course/ages.py course/chapters.py course/chapters.yaml \
 	course/chapter_pages.py course/troubleshooting.py course/troubles.yaml sim/trouble.py \
-	sim/nodes/faults.yaml) \
+	sim/nodes/faults.yaml sim/faults.py course/canonical.py) \
 	$(wildcard $(addprefix src/mlk8s/,course/calculators/*.py bench/*.py lm/*.py provenance.py \
 	gpu/*.py gpu/*.json gpu/mig/*.py gpu/mig/*.json))
 # Code, for ruff; mypy has its own list.

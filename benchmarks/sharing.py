@@ -2,9 +2,7 @@
 
 There is no peer. The conditions are what the chapter on sharing says of the figures: which of the
 two ways is faster for which work, that turns cost what a change of context costs, and whom a
-neighbor takes along. An early run on an H100, whose loop was not kept, had four processes of small
-kernels at 173,000 a second by turns and 270,000 under MPS; the ratio is asked for here, and the
-model says how many kernels before each wait give the 173,000.
+neighbor takes along.
 """
 
 from __future__ import annotations
@@ -19,24 +17,22 @@ from mlk8s.bench import sharing, sharing_neighbor, timing
 from mlk8s.gpu import source
 from mlk8s.provenance import Table
 
-EARLY = {"by turns": 173_000, "MPS": 270_000}
 #: Largest distance of the model of turns from what was measured.
 MODEL = 0.1
 #: Least fairness among processes that do the same.
 FAIR = 0.95
 
 
-def change_of_context(shared: Table, processes: int = 4) -> tuple[float, float]:
-    """The model of turns: what a turn costs before its first kernel, and each kernel, µs.
+def change_of_context(shared: Table, processes: int = 4) -> float:
+    """The model of turns: what a turn costs before its first kernel, µs.
 
     Args:
         shared: what ``sharing.sweep`` gave.
         processes: of the rows that it is read from.
     """
-    one = 1e6 / _row(shared, "time-sliced", processes, "kernel")["rate [1/s]"]
-    hundred = 100e6 / _row(shared, "time-sliced", processes, "kernels")["rate [1/s]"]
-    kernel_us = (hundred - one) / 99
-    return one - kernel_us, kernel_us
+    one: float = 1e6 / _row(shared, "time-sliced", processes, "kernel")["rate [1/s]"]
+    hundred: float = 100e6 / _row(shared, "time-sliced", processes, "kernels")["rate [1/s]"]
+    return one - (hundred - one) / 99
 
 
 def verdicts(shared: Table, beside: Mapping[tuple[str, str], Table]) -> list[dict[str, Any]]:
@@ -45,23 +41,14 @@ def verdicts(shared: Table, beside: Mapping[tuple[str, str], Table]) -> list[dic
     for workload in ("kernel", "kernels", "inference"):
         ratio = _ratio(shared, workload)
         rows.append(verdict(f"{workload}, 4 processes, MPS / by turns", ratio, "> 1", ratio > 1))
-    early = EARLY["MPS"] / EARLY["by turns"]
-    ratio = _ratio(shared, "kernels")
-    figure = "kernels, 4 processes, MPS / by turns"
-    near = abs(ratio / early - 1) <= 0.25
-    rows.append(verdict(figure, ratio, "within 25 % of the early run", near, "early run", early))
 
-    change_us, kernel_us = change_of_context(shared)
+    change_us = change_of_context(shared)
     copy_us = _row(shared, "time-sliced", 1, "memory")["p50 [µs]"]
     predicted = 1e6 / (change_us + copy_us)
     copies = _row(shared, "time-sliced", 4, "memory")["rate [1/s]"]
     off = abs(copies / predicted - 1)
     figure = "copies by turns [1/s], from the change of context"
     rows.append(verdict(figure, copies, f"within {MODEL:.0%}", off <= MODEL, "model", predicted))
-    rate = EARLY["by turns"] / 1e6
-    waits = rate * change_us / (1 - rate * kernel_us)
-    figure = "kernels before each wait at 173,000 1/s by turns"
-    rows.append(verdict(figure, waits, "≥ 1", waits >= 1))
 
     fairness: list[Any] = [row["fairness"] for row in shared if row["workload"] != "mix"]
     least = min(fairness)

@@ -14,12 +14,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 import mlk8s
 
 HERE = Path(__file__).parent
 Run = Callable[..., subprocess.CompletedProcess[str]]
+
+# Other tests run beside: how long an example takes says nothing.
+hypothesis.settings.register_profile("course", deadline=None)
+hypothesis.settings.load_profile("course")
 
 # A shell's background job ignores Ctrl-C, and one under nohup that its terminal has gone; so would
 # all that the tests start and interrupt.

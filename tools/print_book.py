@@ -123,7 +123,7 @@ def print_book(folder: Path, target: Path) -> int:
         except Error as error:
             raise Mlk8sError(
                 f"Chromium could not print the book: {error.message}",
-                "look at the page itself: mlk8s serve --directory " + str(folder),
+                f"look at the page itself: mlk8s serve --site {folder}.",
             ) from error
         finally:
             server.shutdown()

@@ -229,7 +229,7 @@ def measure(
     return Table(
         found,
         raylocal.provenance(method, "torch", "transformers", "pyarrow"),
-        title="One data set, three ways",
+        title="One data set through the pipeline",
     )
 
 

@@ -234,17 +234,23 @@ def head() -> dict[str, Any]:
         hangs; and with which status Ray ended the driver when the whole head was gone.
 
     Raises:
-        Mlk8sError: a driver ended before it had killed anything.
+        Mlk8sError: a driver ended before it had killed anything, or did not end.
     """
     found = {}
     for part in ("control store", "head"):
-        done = subprocess.run(
-            [sys.executable, str(Path(__file__).resolve()), "--driver", part],
-            capture_output=True,
-            text=True,
-            timeout=240,
-            check=False,
-        )
+        try:
+            done = subprocess.run(
+                [sys.executable, str(Path(__file__).resolve()), "--driver", part],
+                capture_output=True,
+                text=True,
+                timeout=240,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise Mlk8sError(
+                f"The driver of the experiment did not end within {error.timeout:g} s.",
+                "run it again on a machine with less load.",
+            ) from error
         lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
         if not lines:
             said = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
@@ -365,7 +371,7 @@ def main() -> int:
     chosen = parser.parse_args().which or list(EXPERIMENTS)
     for name in chosen:
         if name not in EXPERIMENTS:
-            parser.error(f"{name} is no experiment; choose of {', '.join(EXPERIMENTS)}")
+            parser.error(f"{name} is no experiment; choose one of {', '.join(EXPERIMENTS)}")
     try:
         print(table(run(chosen)))
     except Mlk8sError as error:

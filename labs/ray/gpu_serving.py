@@ -9,6 +9,7 @@ request. Chapter 7's server lets requests join and leave after every token. See 
 from __future__ import annotations
 
 import runpy
+import shlex
 import socket
 import subprocess
 import sys
@@ -125,7 +126,10 @@ def _continuous(folder: Path, device: str, max_batch: int, like: Any) -> Iterato
             if process.poll() is not None or time.monotonic() > deadline:
                 log.seek(0)
                 said = log.read().decode(errors="replace").strip().splitlines() or ["nothing"]
-                raise Mlk8sError(f"The server did not start: {said[-1]}", "see what it says.")
+                raise Mlk8sError(
+                    f"The server did not start: {said[-1]}",
+                    f"run it by hand: {shlex.join(command)}",
+                )
             time.sleep(0.1)
         yield replace(like, base_url=url)
 

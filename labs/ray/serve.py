@@ -452,7 +452,7 @@ def main() -> int:
                 raise UsageError(f"--model {text} has no name.", "write it as NAME=FOLDER.")
             models[name] = Path(folder)
         with (
-            raylocal.running(cpus=2),
+            raylocal.running(cpus=max(2, -(-chosen.max_replicas // 2))),
             served(
                 models,
                 max_batch=chosen.max_batch,

@@ -194,9 +194,11 @@ def main() -> int:
     """The command."""
     chosen = options().parse_args()
     try:
+        if chosen.out and chosen.out.exists():
+            raise UsageError(f"{chosen.out} is there already.", "name a folder that is not.")
         with (
             tempfile.TemporaryDirectory(prefix="ray-train-") as place,
-            raylocal.running(cpus=2),
+            raylocal.running(cpus=max(2, -(-chosen.workers // 2))),
         ):
             found = train(
                 Path(place),
@@ -210,7 +212,7 @@ def main() -> int:
             print(attempts(Path(place)))
             if chosen.out:
                 shutil.copytree(found["model"], chosen.out)
-    except (Mlk8sError, FileExistsError) as error:
+    except Mlk8sError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

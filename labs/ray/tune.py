@@ -114,7 +114,7 @@ def search(
     from ray.tune.search.basic_variant import BasicVariantGenerator
 
     if kind not in SEARCHES:
-        raise UsageError(f"There is no search {kind!r}.", f"choose of {', '.join(SEARCHES)}.")
+        raise UsageError(f"There is no search {kind!r}.", f"choose one of {', '.join(SEARCHES)}.")
     if not base.is_dir():
         raise UsageError(
             f"There is no folder {base}.",

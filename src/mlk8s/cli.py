@@ -264,7 +264,7 @@ def run(
     jobs: Annotated[
         int | None,
         typer.Option(
-            "--jobs", "-j", help="Chapters side by side; the CPUs of this machine, in a cluster 1."
+            "--jobs", "-j", help="Chapters side by side; one for every two CPUs, in a cluster 1."
         ),
     ] = None,
     timeout: Annotated[float, typer.Option(help="Seconds that one cell may take.")] = 600,

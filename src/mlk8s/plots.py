@@ -1,7 +1,8 @@
 """Figures that say what they show: a Plotly chart, its caption, its alternative text, its badge.
 
 Colors, fonts and the dark theme belong to the page (``book/_static/mlk8s.js``) or to the reader's
-JupyterLab; a figure sets none, so that it is readable in both.
+JupyterLab. A figure sets none, so that it is readable in both; :func:`parallel` alone colors its
+lines, with two ends that stand out on either.
 """
 
 from __future__ import annotations

@@ -325,4 +325,4 @@ def _is_number(values: Iterable[str]) -> bool:
     """Whether a column holds figures only, with a unit at most, and so is set flush right."""
     listed = [v for v in values if v != "–"]
     # A sentence that starts with a figure is a sentence.
-    return bool(listed) and all(re.match(r"-?,*\d\S*( \S+)?$", v) for v in listed)
+    return bool(listed) and all(re.match(r"-?\d\S*( \S+)?$", v) for v in listed)

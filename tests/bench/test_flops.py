@@ -221,21 +221,6 @@ def test_gemv() -> None:
     assert work.bytes == nbytes(a, x, a @ x)
 
 
-@pytest.mark.parametrize(
-    ("stride", "padding", "groups", "kernel"),
-    [(1, 0, 1, 3), (2, 1, 1, 3), (1, 2, 4, 5), (3, 0, 8, 1), (2, 3, 2, 7)],
-)
-def test_conv2d(stride: int, padding: int, groups: int, kernel: int) -> None:
-    image, weight = meta(2, 8, 19, 23), meta(16, 8 // groups, kernel, kernel)
-
-    def convolve() -> torch.Tensor:
-        return nn.functional.conv2d(image, weight, None, stride, padding, 1, groups)
-
-    work = flops.conv2d(2, 8, 19, 23, 16, kernel, stride=stride, padding=padding, groups=groups)
-    assert work.flops == counted(convolve)
-    assert work.bytes == nbytes(image, weight, convolve())
-
-
 @pytest.mark.parametrize("kv_heads", [8, 2])
 @pytest.mark.parametrize(("queries", "keys"), [(64, 64), (1, 200), (33, 100)])
 def test_attention(queries: int, keys: int, kv_heads: int) -> None:
@@ -576,10 +561,6 @@ def test_a_token_sees_its_whole_context() -> None:
         (lambda: flops.attention(1, 8, 4, 4, 16, kv_heads=3), "kv_heads = 3 does not divide"),
         (lambda: flops.attention(1, 8, 4, 4, 16, kv_heads=0), "kv_heads = 0"),
         (lambda: flops.attention(1, 8, 5, 4, 16, causal=True), "5 queries are more than the 4"),
-        (lambda: flops.conv2d(1, 8, 9, 9, 16, 3, groups=3), "groups = 3 does not divide"),
-        (lambda: flops.conv2d(1, 8, 9, 9, 12, 3, groups=8), "does not divide channels_out = 12"),
-        (lambda: flops.conv2d(1, 8, 2, 9, 16, 3), "kernel of 3×3 does not fit"),
-        (lambda: flops.conv2d(1, 8, 9, 9, 16, 3, padding=-1), "padding = -1"),
         (lambda: Work("", -1, 1), "flops = -1"),
         (lambda: Work("", 1, 0), "bytes = 0"),
         (lambda: Work("", 1, 1) * 0, "count = 0"),

@@ -179,6 +179,10 @@ def test_wait_knows_phases_conditions_and_the_end(bench: Bench, k: Connection) -
         k.wait("pod", "many", "Running", timeout_s=0.2)
     k.apply(gpu_pod("one", PAUSE))
     assert k.wait("pod", "one", "Ready")["status"]["phase"] == "Running"
+    with pytest.raises(ClusterError, match=r'why\("mlk8s-labs/one", connection\)'):
+        k.wait("pods", "one", "Succeeded", timeout_s=0.1)
+    with pytest.raises(ClusterError, match=r"kubectl describe namespace mlk8s-labs\.$"):
+        k.wait("namespace", "mlk8s-labs", "Ready", timeout_s=0.1)
     k.delete("pod", "many")
     k.delete("pod", "one")
     assert k.wait("pod", "one", "Gone") == {}
@@ -239,6 +243,8 @@ def test_a_part_of_an_object_is_shown_as_yaml(k: Connection) -> None:
 def test_a_refused_eviction_says_what_to_do(k: Connection) -> None:
     k.apply(SERVING)
     k.wait("deployment", "chat", "Available")
+    with pytest.raises(ClusterError, match=r'why\("mlk8s-labs/deployment/chat", connection\)'):
+        k.wait("deploy", "chat", "Gone", timeout_s=0.1)
     name = k.get("pods", selector="app=chat")[0]["NAME"]
     eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name}}
     with pytest.raises(ClusterError, match="disruption budget.*another replica ready on another"):

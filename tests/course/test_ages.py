@@ -96,6 +96,21 @@ def test_an_output_that_shows_an_older_edition_of_a_list_keeps_its_own_date(tmp_
     assert facts(ages.on_page(notebook, tmp_path)) == [(Kind.FIGURE, name, "2020-01-01")]
 
 
+def test_what_a_page_measured_itself_is_no_stored_run_of_that_day(tmp_path: Path) -> None:
+    place = {"date": "2027-05-02", "cpu": "CPU, 2 cores", "software": {}}
+    for name in ("one", "two"):
+        stored = tmp_path / "benchmarks" / f"{name}.json"
+        stored.parent.mkdir(exist_ok=True)
+        stored.write_text(json.dumps({"origin": place}), encoding="utf-8")
+    device = Device("CPU, 2 cores", "cpu")
+    shown = [said(origin, "2027-05-02", device=device) for origin in (Origin.LIVE, Origin.RECORDED)]
+    assert sorted(facts(ages.on_page(page(tmp_path, *shown), tmp_path))) == [
+        (Kind.MEASUREMENT, "CPU, 2 cores", "2027-05-02"),
+        (Kind.MEASUREMENT, "benchmarks/one.json", "2027-05-02"),
+        (Kind.MEASUREMENT, "benchmarks/two.json", "2027-05-02"),
+    ]
+
+
 def test_a_damaged_page_is_named(tmp_path: Path) -> None:
     notebook = page(tmp_path)
     notebook.write_text("{", encoding="utf-8")

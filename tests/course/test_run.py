@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from rich.console import Console
 
 import mlk8s
 from mlk8s.course import canonical
-from mlk8s.course.freshness import is_fresh, package_files
+from mlk8s.course.freshness import digest_of, last, package_files
 from mlk8s.course.run import RunResult, Status, exit_code, find, run
 from mlk8s.errors import NotebookError, UsageError
 
@@ -250,6 +251,18 @@ def test_a_damaged_notebook(course: Course) -> None:
     course.add("01-one").write_text("{")
     with pytest.raises(NotebookError, match="is not a notebook"):
         course.run()
+
+
+def is_fresh(
+    path: Path,
+    out: Path,
+    inputs: Iterable[Path],
+    gpu: str | None = None,
+    parameters: Mapping[str, object] | None = None,
+    touches_gpu: bool = False,
+) -> bool:
+    """Whether the last good run still holds."""
+    return last(path, out, digest_of(path, inputs, gpu, parameters or {}, touches_gpu)) is not None
 
 
 def test_what_did_not_change_is_not_executed(

@@ -226,8 +226,8 @@ def test_the_cache_is_as_large_as_the_formula_says(runner: ModelRunner) -> None:
     heads, width, layers = random_model.HEADS, random_model.HEAD_DIM, random_model.LAYERS
     token = 2 * layers * heads * width * 4  # keys and values, float32
     assert runner.cache.token_bytes == token
-    assert runner.cache.tokens == 8 * random_model.CONTEXT
-    assert runner.cache.nbytes == token * (runner.cache.tokens + BLOCK_TOKENS)
+    assert runner.cache.blocks * BLOCK_TOKENS == 8 * random_model.CONTEXT
+    assert runner.cache.nbytes == token * (runner.cache.blocks + 1) * BLOCK_TOKENS
 
 
 def test_the_end_token_and_a_stop_text_end_an_answer(

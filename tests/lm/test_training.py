@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,7 +16,7 @@ import pytest
 import torch
 
 from mlk8s.errors import GpuUnavailable, UsageError
-from mlk8s.lm import checkpoint, generation, model, plan, task, training
+from mlk8s.lm import checkpoint, generation, model, plan, processes, task, training
 from mlk8s.lm.model import Model
 
 HERE = Path(__file__).parent
@@ -171,6 +172,19 @@ def test_adapters_alone_are_saved_and_loaded_onto_their_base(tmp_path: Path) -> 
     assert generation.generate(read, prompts, longest=8) == generation.generate(
         run.model, prompts, longest=8
     )
+
+
+def test_a_rank_that_never_comes_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(processes.WAIT_S, "cpu", 1.0)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    place = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    for name, value in place.items():
+        monkeypatch.setenv(name, value)
+    missing = pytest.raises(RuntimeError, match=r"1/2 clients joined|[Tt]imed out")
+    with missing, processes.joined("cpu"):
+        raise AssertionError("the other rank is not there")
 
 
 def test_two_processes_compute_the_gradients_of_one(tmp_path: Path) -> None:

@@ -193,7 +193,7 @@ def test_answers_are_passed_on_as_they_are(lab: Lab) -> None:
 def test_events_arrive_as_they_are_sent(lab: Lab) -> None:
     answer = lab.ask("GET", "/services/web/proxy/events")
     assert answer.getheader("Content-Type") == "text/event-stream"
-    # The server sends the next one when it is asked to: buffering would wait for ever.
+    # The server sends the next one when it is asked to: buffering would wait forever.
     for number in range(3):
         assert answer.readline() == f"data: {number}\n".encode()
         assert answer.readline() == b"\n"

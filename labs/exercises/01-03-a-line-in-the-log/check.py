@@ -30,14 +30,7 @@ GOES_ON = "h"
 
 def check(work: Work) -> str:
     """The first wrong one is named."""
-    given = {key: str(work.answer(key)).strip().lower() for key in RIGHT}
-    for key, action in given.items():
-        if action not in ACTIONS:
-            raise Wrong(f"{key}: {action!r} is none of {', '.join(ACTIONS)}.")
-    wrong = [key for key in RIGHT if given[key] != RIGHT[key]]
-    if wrong:
-        rest = f" ({len(wrong)} are wrong in all)" if len(wrong) > 1 else ""
-        raise Wrong(f"Not {given[wrong[0]]} for {wrong[0]}{rest}. {LOOK[wrong[0]]}")
+    work.judge(RIGHT, ACTIONS, LOOK)
     if work.answer("goes_on") != GOES_ON:
         raise Wrong(
             f"goes_on: not {work.answer('goes_on')}. Which of those that need a reset does the "

@@ -25,14 +25,7 @@ CHEAPEST = "c"
 
 def check(work: Work) -> str:
     """The first wrong one is named."""
-    given = {key: str(work.answer(key)).strip().lower() for key in RIGHT}
-    for key, state in given.items():
-        if state not in RIGHT.values():
-            raise Wrong(f"{key}: {state!r} is none of {', '.join(RIGHT.values())}.")
-    wrong = [key for key in RIGHT if given[key] != RIGHT[key]]
-    if wrong:
-        rest = f" ({len(wrong)} are wrong in all)" if len(wrong) > 1 else ""
-        raise Wrong(f"Not {given[wrong[0]]} for {wrong[0]}{rest}. {LOOK[wrong[0]]}")
+    work.judge(RIGHT, RIGHT.values(), LOOK)
     if work.answer("cheapest") != CHEAPEST:
         raise Wrong(
             f"cheapest: not {work.answer('cheapest')}. Which process does nothing that would be "

@@ -28,14 +28,7 @@ MFU = 1.04 * 312 / 989
 
 def check(work: Work) -> str:
     """The first wrong one is named."""
-    given = {key: str(work.answer(key)).strip().lower() for key in RIGHT}
-    for key, cause in given.items():
-        if cause not in CAUSES:
-            raise Wrong(f"{key}: {cause!r} is none of {', '.join(CAUSES)}.")
-    wrong = [key for key in RIGHT if given[key] != RIGHT[key]]
-    if wrong:
-        rest = f" ({len(wrong)} are wrong in all)" if len(wrong) > 1 else ""
-        raise Wrong(f"Not {given[wrong[0]]} for {wrong[0]}{rest}. {LOOK[wrong[0]]}")
+    work.judge(RIGHT, CAUSES, LOOK)
     mfu = work.number("mfu", "a fraction")
     if abs(mfu - MFU) > 0.01:
         raise Wrong(f"mfu: {mfu:g} is not right. What was reached, by the peak of this GPU?")

@@ -36,7 +36,9 @@ podman build -q -f /run/devel.dockerfile -t {DEVEL} /run/devel >/dev/null
 def check(work: Work) -> str:
     """The tags first, which need no build; then what the image is."""
     images = re.findall(
-        r"^FROM\s+(\S+)(?:\s+AS\s+(\S+))?", work.file("Dockerfile").read_text(), re.M | re.I
+        r"^FROM\s+(?:--\S+\s+)*(\S+)(?:\s+AS\s+(\S+))?",
+        work.file("Dockerfile").read_text(),
+        re.M | re.I,
     )
     stages = {name.lower() for _, name in images if name}
     for image, _ in images:

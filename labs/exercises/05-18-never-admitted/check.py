@@ -28,7 +28,9 @@ def check(work: Work) -> str:
         )
     work.until("the job to end", lambda: _succeeded(work))
     if not _succeeded(work):
-        raise Wrong(f"Kueue admitted {JOB}, and it has not ended: kubectl describe job {JOB}")
+        raise Wrong(
+            f"Kueue admitted {JOB}, and it has not ended: kubectl describe job {JOB} -n {HOME}"
+        )
     return f"The queue {QUEUE} has quota, Kueue admitted {JOB} through it, and the job is done."
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from mlk8s.course.exercises import Work, Wrong
+from mlk8s.course.exercises import Work
 
-RIGHT = {"1": "P", "2": "M", "3": "T", "4": "W", "5": "M", "6": "M", "7": "W"}
+WAYS = ("w", "t", "p", "m")
+RIGHT = {"1": "p", "2": "m", "3": "t", "4": "w", "5": "m", "6": "m", "7": "w"}
 LOOK = {
     "1": "What is the rate of small kernels by turns, and who is hurt if one of them dies?",
     "2": "Whose memory does the one take who fills it?",
@@ -18,12 +19,5 @@ LOOK = {
 
 def check(work: Work) -> str:
     """Compare the letters; the first wrong one is named."""
-    given = {key: str(work.answer(key)) for key in RIGHT}
-    for key, letter in given.items():
-        if letter not in RIGHT.values():
-            raise Wrong(f"{key}: {letter!r} is none of W, T, P and M.")
-    wrong = [key for key, letter in given.items() if letter != RIGHT[key]]
-    if wrong:
-        rest = f" ({len(wrong)} in all)" if len(wrong) > 1 else ""
-        raise Wrong(f"Not {given[wrong[0]]} for {wrong[0]}{rest}. {LOOK[wrong[0]]}")
+    work.judge(RIGHT, WAYS, LOOK)
     return "All seven have what they need, and nothing more."

@@ -12,9 +12,9 @@ MOST = 4
 
 def check(work: Work) -> str:
     """Have it killed everywhere; the first kill that does harm is told."""
-    given = Path(__file__).parent / "starter" / KILLER
-    if work.file(KILLER).read_text("utf-8") != given.read_text("utf-8"):
-        raise Wrong(f"{KILLER} is not as it was. It only shows what is wrong with train.py.")
+    work.unchanged(
+        KILLER, Path(__file__).parent / "starter", "It only shows what is wrong with train.py."
+    )
     found = work.call(KILLER, "first_failure")
     if found is None:
         return f"Killed at any line it ends as it would have, and repeats {MOST} steps at the most."

@@ -11,9 +11,9 @@ RUNNER = "run.py"
 
 def check(work: Work) -> str:
     """Run it on this machine, case by case."""
-    given = Path(__file__).parent / "starter" / RUNNER
-    if work.file(RUNNER).read_text("utf-8") != given.read_text("utf-8"):
-        raise Wrong(f"{RUNNER} is not as it was. It only runs pipeline.py; repair that.")
+    work.unchanged(
+        RUNNER, Path(__file__).parent / "starter", "It only runs pipeline.py; repair that."
+    )
     work.file("pipeline.py")
     mistake = work.call(RUNNER, "first_mistake")
     if mistake is not None:

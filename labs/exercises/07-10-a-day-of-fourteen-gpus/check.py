@@ -47,15 +47,8 @@ def check(work: Work) -> str:
     return f"All bounds are kept: {most} of {sum(SERVERS)} GPUs, {hours:.1f} GPU-hours a day."
 
 
-def _count(work: Work, key: str) -> int:
-    given = work.number(key, "whole numbers")
-    if given != int(given) or given < 0:
-        raise Wrong(f"{key}: {given:g} is no count.")
-    return int(given)
-
-
 def _training(work: Work) -> int:
-    gpus, nodes = _count(work, "training_gpus"), _count(work, "training_nodes")
+    gpus, nodes = work.count("training_gpus"), work.count("training_nodes")
     if gpus < 1 or nodes < 1:
         raise Wrong("training_gpus and training_nodes: at least one of each.")
     held = STATE / gpus + NEED.activations
@@ -86,7 +79,7 @@ def _lost(every: float) -> float:
 
 def _service(work: Work, name: str) -> tuple[int, int]:
     requests, _, tokens, least, why = SERVICES[name]
-    low, high = _count(work, f"{name}_min"), _count(work, f"{name}_max")
+    low, high = work.count(f"{name}_min"), work.count(f"{name}_max")
     if low > high:
         raise Wrong(f"{name}_min is more than {name}_max.")
     if low < least:

@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from mlk8s.course.exercises import Work, Wrong
-from mlk8s.errors import Mlk8sError
 
 RUN, GPUS, SIZE = "run.py", 4, 3
-WITHIN_S = 400.0
+STARTER = Path(__file__).parent / "starter"
 
 
 def check(work: Work) -> str:
     """Judge what run.py saw."""
-    given = Path(__file__).parent / "starter" / RUN
-    if work.file(RUN).read_text("utf-8") != given.read_text("utf-8"):
-        raise Wrong(f"{RUN} is not as it was. It only shows what program.py does.")
+    work.unchanged(RUN, STARTER, "It only shows what program.py does.")
     work.file("program.py")
-    seen = _watch(work)
+    seen = work.ray(RUN, "watch")
     if seen["ended"] and not seen["started"]:
         raise Wrong(f"start() failed, or gave no workers. See its error: python {RUN}")
     if seen["taken"]:
         raise Wrong(
             f"The gang of {SIZE} did not fit, and took {seen['taken']} of the two free GPUs. "
-            "Another one that does the same has the rest, and both wait for ever. What takes all "
+            "Another one that does the same has the rest, and both wait forever. What takes all "
             "of them or none?"
         )
     if not seen["waits_as_one"]:
@@ -49,16 +45,3 @@ def check(work: Work) -> str:
             "are gone; their reservation is not."
         )
     return "The gang waited as one, took nothing, started whole, and gave everything back."
-
-
-def _watch(work: Work) -> dict[str, Any]:
-    """What run.py saw; a Ray that does not start is no fault of the reader."""
-    try:
-        return dict(work.call(RUN, "watch", within_s=WITHIN_S))
-    except Wrong as wrong:
-        if "Mlk8sError: A node with" in str(wrong):
-            raise Mlk8sError(
-                "No Ray starts on this machine, so your answer was not judged.",
-                "close what else is running, and check again.",
-            ) from wrong
-        raise

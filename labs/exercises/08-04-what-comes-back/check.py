@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mlk8s.course.exercises import Work, Wrong
+from mlk8s.course.exercises import Work
 
 STATES = ("kept", "again", "lost")
 RIGHT = {
@@ -29,12 +29,5 @@ LOOK = {
 
 def check(work: Work) -> str:
     """The first wrong one is named."""
-    given = {key: str(work.answer(key)).strip().lower() for key in RIGHT}
-    for key, state in given.items():
-        if state not in STATES:
-            raise Wrong(f"{key}: {state!r} is none of {', '.join(STATES)}.")
-    wrong = [key for key in RIGHT if given[key] != RIGHT[key]]
-    if wrong:
-        rest = f" ({len(wrong)} are wrong in all)" if len(wrong) > 1 else ""
-        raise Wrong(f"Not {given[wrong[0]]} for {wrong[0]}{rest}. {LOOK[wrong[0]]}")
+    work.judge(RIGHT, STATES, LOOK)
     return "Four are lost, and only one is computed again."

@@ -33,14 +33,7 @@ FIGURES = {
 
 def check(work: Work) -> str:
     """The letters, then the numbers; the first wrong one is named."""
-    given = {key: str(work.answer(key)) for key in RIGHT}
-    for key, way in given.items():
-        if way not in WAYS:
-            raise Wrong(f"{key}: {way!r} is none of {', '.join(WAYS)}.")
-    wrong = [key for key in RIGHT if given[key] != RIGHT[key]]
-    if wrong:
-        rest = f" ({len(wrong)} are wrong in all)" if len(wrong) > 1 else ""
-        raise Wrong(f"Not {given[wrong[0]]} for {wrong[0]}{rest}. {LOOK[wrong[0]]}")
+    work.judge(RIGHT, WAYS, LOOK)
     for key, (right, look) in FIGURES.items():
         number = work.number(key, "GPUs" if key != "serves" else "a version")
         if number != right:

@@ -13,7 +13,7 @@ DAY_MIN, BUDGET_H = 24 * 60.0, 38.0
 
 def check(work: Work) -> str:
     """What fits, who waits, what it costs; the first bound that is broken is named."""
-    if head := _count(work, "head_num_cpus"):
+    if head := work.count("head_num_cpus"):
         raise Wrong(f"head_num_cpus: with {head} tasks run beside the state of the whole cluster.")
     trial, train = _group(work, "trial"), _group(work, "train")
     for name, group in (("trial", trial), ("train", train)):
@@ -29,7 +29,7 @@ def check(work: Work) -> str:
     if train["most"] < 1:
         raise Wrong("train_max: the training never gets a worker.")
     if trial["gpus"] * trial["most"] < AT_ONCE:
-        raise Wrong(f"Trials get {trial['gpus'] * trial['max']} GPUs, and two tasks come at once.")
+        raise Wrong(f"GPUs for trials: {trial['gpus'] * trial['most']}. Two tasks come at once.")
     most = trial["gpus"] * trial["most"] + train["gpus"] * train["most"]
     if most > QUOTA:
         raise Wrong(f"Both groups at their most want {most} GPUs; the quota is {QUOTA}.")
@@ -48,16 +48,9 @@ def check(work: Work) -> str:
     return f"{waited:g} minutes of waiting, {hours:.1f} of {BUDGET_H:g} GPU-hours a day."
 
 
-def _count(work: Work, key: str) -> int:
-    given = work.number(key, "whole numbers")
-    if given != int(given) or given < 0:
-        raise Wrong(f"{key}: {given:g} is no count.")
-    return int(given)
-
-
 def _group(work: Work, name: str) -> dict[str, int]:
     keys = {"gpus": "gpus", "least": "min", "most": "max", "idle_s": "idle_s"}
-    return {key: _count(work, f"{name}_{suffix}") for key, suffix in keys.items()}
+    return {key: work.count(f"{name}_{suffix}") for key, suffix in keys.items()}
 
 
 def _trials(*, gpus: int, least: int, most: int, idle_s: int) -> tuple[float, float]:

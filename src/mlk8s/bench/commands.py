@@ -14,8 +14,8 @@ import typer
 from mlk8s.errors import UsageError
 
 app = typer.Typer(
-    help="Measure this machine, with the recorded H100 beside it. MLK8S_GPU chooses what answers: "
-    "auto (this machine's GPU, or the recording), live, or the name of a recording.",
+    help="Measure this machine, with the recorded machine beside it. MLK8S_GPU chooses what "
+    "answers: auto (this machine's GPU, or the recording), live, or the name of a recording.",
     no_args_is_help=True,
 )
 

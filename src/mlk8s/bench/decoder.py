@@ -71,7 +71,8 @@ class Decoder:
             require(head_dim=self.head_dim)
 
     @property
-    def _head_dim(self) -> int:
+    def head_size(self) -> int:
+        """Elements of a head."""
         return self.width // self.heads if self.head_dim is None else self.head_dim
 
     @property
@@ -81,7 +82,7 @@ class Decoder:
         The seven matrices of each layer and the LM head. The embedding is looked up, not
         multiplied, so it counts only where it is the LM head as well.
         """
-        projections = 2 * self.width * (self.heads + self.kv_heads) * self._head_dim
+        projections = 2 * self.width * (self.heads + self.kv_heads) * self.head_size
         feed_forward = (3 if self.gated else 2) * self.width * self.ffn
         return self.layers * (projections + feed_forward) + self.vocabulary * self.width
 
@@ -105,7 +106,7 @@ class Decoder:
             UsageError: a size that is not a whole number of at least 1.
         """
         require(context=context, itemsize=itemsize)
-        return 2 * self.layers * self.kv_heads * self._head_dim * context * itemsize
+        return 2 * self.layers * self.kv_heads * self.head_size * context * itemsize
 
     def layer(
         self,
@@ -134,7 +135,7 @@ class Decoder:
         """
         keys = tokens if context is None else context
         require(batch=batch, tokens=tokens, context=keys, itemsize=itemsize)
-        rows, d = batch * tokens, self._head_dim
+        rows, d = batch * tokens, self.head_size
         q, kv = self.heads * d, self.kv_heads * d
 
         def linear(name: str, inputs: int, outputs: int) -> Work:

@@ -16,7 +16,8 @@ Conventions, for every function here:
 * ``itemsize`` is bytes per element: 4 for FP32 and TF32, 2 for BF16 and FP16, 1 for FP8 and INT8.
 
 ``torch.utils.flop_counter.FlopCounterMode`` watches the operators of a running program. It counts
-matrix products, convolutions and attention, and agrees with this module there. As of PyTorch 2.13:
+matrix products and attention, where it agrees with this module, and convolutions, which this module
+leaves out. As of PyTorch 2.13:
 
 * everything else counts 0: element-wise operations, softmax, norms, and also ``torch.mv`` and
   ``torch.dot``, whose arithmetic it counts when they are written as a matrix product;
@@ -415,59 +416,3 @@ def attention(
     kind = ("causal " if causal else "") + ("attention" if fused else "unfused attention")
     name = f"{kind} {batch}×{heads}×{queries}×{keys}×{head_dim}"
     return Work(name, 4 * batch * heads * pairs * head_dim, batch * elements * itemsize)
-
-
-def conv2d(
-    batch: int,
-    channels_in: int,
-    height: int,
-    width: int,
-    channels_out: int,
-    kernel: int,
-    *,
-    stride: int = 1,
-    padding: int = 0,
-    groups: int = 1,
-    itemsize: int = 2,
-) -> Work:
-    """A square kernel over an image: 2·kernel²·channels_in/groups FLOPs for each output element.
-
-    It is a matrix product in disguise, with k = kernel²·channels_in/groups, but a pixel is read
-    once and used kernel² times. Products with the zeros of the padding count, and a bias does not;
-    FlopCounterMode agrees on both.
-
-    Args:
-        batch: images.
-        channels_in: channels of the input.
-        height: rows of the input.
-        width: columns of the input.
-        channels_out: channels of the output.
-        kernel: rows and columns of the kernel.
-        stride: step between output elements.
-        padding: zeros added on each side.
-        groups: channel groups that do not mix; ``channels_in`` makes it depthwise.
-        itemsize: bytes per element, of image, kernel and output.
-
-    Raises:
-        UsageError: a size that is not a whole number of at least 1 (``padding``: 0), groups that
-            do not divide the channels, or a kernel larger than the padded image.
-    """
-    require(batch=batch, channels_in=channels_in, height=height, width=width)
-    require(channels_out=channels_out, kernel=kernel, stride=stride, groups=groups)
-    require(itemsize=itemsize)
-    require(0, padding=padding)
-    require_divisor("groups", groups, "channels_in", channels_in)
-    require_divisor("groups", groups, "channels_out", channels_out)
-    # Output size: torch.nn.Conv2d, with dilation 1.
-    rows, columns = ((size + 2 * padding - kernel) // stride + 1 for size in (height, width))
-    if rows < 1 or columns < 1:
-        raise UsageError(
-            f"A kernel of {kernel}×{kernel} does not fit an image of {height}×{width} with "
-            f"padding {padding}.",
-            "use a smaller kernel or more padding.",
-        )
-    weights = channels_out * (channels_in // groups) * kernel**2
-    outputs = batch * rows * columns
-    elements = batch * channels_in * height * width + weights + outputs * channels_out
-    name = f"conv2d {batch}×{channels_in}×{height}×{width} → {channels_out}, {kernel}×{kernel}"
-    return Work(name, 2 * outputs * weights, elements * itemsize)

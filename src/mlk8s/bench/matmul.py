@@ -39,7 +39,7 @@ DTYPES: Mapping[str, tuple[str, bool, float, tuple[int, int]]] = {
 #: Eight bits: both operands are read along k, and n and k come in multiples of 16.
 NARROW = ("fp8", "fp8-fast", "int8")
 DATA = ("random", "zeros")
-CPU_METHOD = "torch.mm on the CPU, blocks of calls timed by the process clock"
+CPU_METHOD = "torch.mm on the CPU, blocks of calls timed by the wall clock"
 #: What is overwritten between rested products, so that none finds its operands in the cache: as
 #: much as triton.testing.do_bench and mamf-finder overwrite, above the L2 of every GPU sold.
 FLUSH_BYTES = 2**28

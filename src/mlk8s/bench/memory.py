@@ -9,7 +9,7 @@ NVIDIA's nvbandwidth counts the bytes of a copy once, so its ``device_local_copy
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from functools import partial
 from itertools import product
 from typing import Any
@@ -190,7 +190,7 @@ def _rows(
     if device != "cuda":  # recorded, none is needed
         timing.require(device)
     origins: list[Provenance] = []
-    cpu = "PyTorch's sum, fill_, copy_, add and index_select, timed by the process clock"
+    cpu = "PyTorch's sum, fill_, copy_, add and index_select, timed by the wall clock"
 
     def rows() -> Iterator[dict[str, Any]]:
         for done, (what, arguments) in enumerate(calls):
@@ -236,7 +236,7 @@ def sector_bytes(pieces: int, piece: int, sector: int, distance: int | None = No
 
 def _row(value: Mapping[str, Any], origin: Provenance) -> dict[str, Any]:
     """A measurement as a row of the table."""
-    time, size = _time(value), value["working_set"]
+    time, size = timing.Timing.of(value), value["working_set"]
     gbs = value["bytes"] / time.median_ms * 1e-6
     where, peak = _level(size, value["cache_bytes"], origin)
     return {
@@ -253,7 +253,7 @@ def _row(value: Mapping[str, Any], origin: Provenance) -> dict[str, Any]:
 
 
 def _access_row(value: Mapping[str, Any], origin: Provenance) -> dict[str, Any]:
-    time = _time(value)
+    time = timing.Timing.of(value)
     strided = value["pattern"] == "strided"
     return {
         "pattern": value["pattern"],
@@ -265,10 +265,6 @@ def _access_row(value: Mapping[str, Any], origin: Provenance) -> dict[str, Any]:
         "level": _level(value["working_set"], value["cache_bytes"], origin)[0],
         "flags": time.flags,
     }
-
-
-def _time(value: Mapping[str, Any]) -> timing.Timing:
-    return timing.Timing(**{f.name: value[f.name] for f in fields(timing.Timing)})
 
 
 def _level(size: int, cache_bytes: int | None, origin: Provenance) -> tuple[str, float | None]:

@@ -249,7 +249,7 @@ def evidence(
     timing.require(device)
     rows = timing.collected(_rows(dtype, scale, min_time_s, ceilings_only, device))
     method = (
-        "each operation on tensors that together are 256 MiB, blocks of calls timed by the process "
+        "each operation on tensors that together are 256 MiB, blocks of calls timed by the wall "
         "clock after a warm-up, median of blocks; ceilings: the best of two products, a copy of "
         "256 MiB read and written, one element"
     )

@@ -43,7 +43,7 @@ def measure(
     Args:
         mode: one of :data:`~mlk8s.bench.sharing_modes.MODES`.
         kind: one of :data:`NEIGHBORS`. A processor knows ``long`` and ``kill`` only.
-        device: see :func:`measure`.
+        device: see :func:`mlk8s.bench.sharing.measure`.
         seconds: how long before and after, s.
 
     Returns:
@@ -52,7 +52,8 @@ def measure(
         whether the third process could open the device. Latencies count calls that were answered.
 
     Raises:
-        UsageError, Mlk8sError, GpuUnavailable, RecordingError: see :func:`measure`.
+        UsageError, Mlk8sError, GpuUnavailable, RecordingError: see
+            :func:`mlk8s.bench.sharing.measure`.
     """
     require(mode, 3, device)
     known = NEIGHBORS if device == "cuda" else ("long", "kill")

@@ -1,7 +1,8 @@
 """How long an operation takes on a device, measured the way that its asynchrony demands.
 
 On a GPU a call returns before the work is done, so wall-clock time around it measures the launch.
-Here CUDA events bracket blocks of calls; on a CPU the same function uses the process clock.
+Here CUDA events bracket blocks of calls; on a CPU the same function uses the wall clock
+(``time.perf_counter``).
 
 What a benchmark of several rows needs besides: :func:`step` says how far it is, and
 :func:`collected` keeps what was measured when it is interrupted.
@@ -11,10 +12,10 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from mlk8s.bench.device import other_processes
@@ -71,6 +72,11 @@ class Timing:
     power_capped: float | None = None
     reasons: str = "not a GPU"
     others: int = 0
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> Timing:
+        """The timing in a row that holds more besides."""
+        return cls(**{f.name: row[f.name] for f in fields(cls)})
 
     @property
     def flags(self) -> str:

@@ -12,7 +12,7 @@ import re
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from functools import partial
 from itertools import product
 from typing import Any
@@ -136,7 +136,7 @@ def both_ways(size_bytes: int = 2**28, *, min_time_s: float = 0.5) -> Table:
             "time [ms]": round(row["median_ms"], 4),
             "GB/s": round(rate, 2),
             "of h2d + d2h alone [%]": round(100 * rate / (rates[0] + rates[1]), 1),
-            "flags": _timing(row).flags,
+            "flags": timing.Timing.of(row).flags,
         }
         for row, rate in zip(table[:], rates, strict=True)
     ]
@@ -233,7 +233,7 @@ def _require_size(size: int) -> None:
 def _row(
     direction: str, size: int, pinned: bool, value: Mapping[str, Any], origin: Provenance
 ) -> dict[str, Any]:
-    found = _timing(value)
+    found = timing.Timing.of(value)
     gbs = size / found.median_ms * 1e-6
     part = origin.device.part if origin.device else "unknown"
     link = "" if part == "unknown" else str(catalogue.get(part).figures.get("pcie", ""))
@@ -247,10 +247,6 @@ def _row(
         "of PCIe peak [%]": None if peak is None else round(100 * gbs / peak, 1),
         "flags": found.flags,
     }
-
-
-def _timing(value: Mapping[str, Any]) -> timing.Timing:
-    return timing.Timing(**{f.name: value[f.name] for f in fields(timing.Timing)})
 
 
 @measured(

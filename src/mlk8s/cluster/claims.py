@@ -12,6 +12,8 @@ from mlk8s.cluster.messages import Waits
 
 Object = dict[str, Any]
 
+_SHOWN = 4
+
 
 class Problem(NamedTuple):
     """Why a pod does not get its devices."""
@@ -229,7 +231,7 @@ class Claims:
             return None
         holders = sorted({pod for d in sound for pod in self.holders.get(d.id, ())})
         what = "device" if len(sound) == 1 else f"{len(sound)} devices"
-        by = f"held by {_listed(holders)}" if holders else "allocated"
+        by = f"held by {listed(holders)}" if holders else "allocated"
         return Problem(
             Waits.BUSY,
             f"{whose} needs {_number(count)}; the {what} that would do ({_named(sound)}) "
@@ -283,10 +285,11 @@ def _number(count: int) -> str:
 
 
 def _named(devices: list[Published]) -> str:
-    return _listed([f"{d.id.name} on {d.node}" if d.node else d.id.name for d in devices])
+    return listed([f"{d.id.name} on {d.node}" if d.node else d.id.name for d in devices])
 
 
-def _listed(names: list[str], most: int = 4) -> str:
-    if len(names) > most:
-        return f"{', '.join(names[:most])} and {len(names) - most} more"
+def listed(names: list[str]) -> str:
+    """``a, b and c``; of many the first and how many more."""
+    if len(names) > _SHOWN:
+        return f"{', '.join(names[:_SHOWN])} and {len(names) - _SHOWN} more"
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 2 else names)

@@ -79,20 +79,6 @@ class Connection:
         """How long a wait lasts unless it says otherwise: a real cluster has images to pull."""
         return 60.0 if self.embedded is not None else 600.0
 
-    @property
-    def core(self) -> client.CoreV1Api:
-        """The official client's methods for pods, nodes, namespaces, events."""
-        from kubernetes import client
-
-        return client.CoreV1Api(self.api)
-
-    @property
-    def batch(self) -> client.BatchV1Api:
-        """The official client's methods for jobs."""
-        from kubernetes import client
-
-        return client.BatchV1Api(self.api)
-
     def request(self, verb: str, path: str, body: Any = None, **query: Any) -> Object:
         """Send a request and give the answer's JSON.
 

@@ -170,7 +170,7 @@ def status(as_json: Json = False) -> None:
         shown = {True: "yes", False: "no"}[shown] if isinstance(shown, bool) else shown
         table.add_row(name, Text(str(shown)))
     console.print(table)
-    table = new_table("Limits", "part", "not modelled", "instead")
+    table = new_table("Limits", "part", "not modeled", "instead")
     for row in limits:
         table.add_row(*map(Text, row))
     console.print(table)
@@ -274,7 +274,8 @@ def explain(
 
 
 addon = typer.Typer(
-    help="Parts of other projects' control loops, modelled from their documentation: Kueue.\n\n"
+    help="Parts of other projects' control loops, modeled from their documentation and source: "
+    "Kueue, Kubeflow Trainer, Katib, KServe, KubeRay.\n\n"
     "Off by default. Enabling one brings its CustomResourceDefinitions, its controllers and its "
     "webhooks.",
     no_args_is_help=True,
@@ -293,7 +294,7 @@ def list_addons(as_json: Json = False) -> None:
         return
     from rich.text import Text
 
-    table = new_table("Add-ons", "name", "on", "what", "a model of", "not modelled")
+    table = new_table("Add-ons", "name", "on", "what", "a model of", "not modeled")
     for each in found:
         table.add_row(
             each["name"],

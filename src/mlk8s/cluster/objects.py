@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from mlk8s.cluster import naming
+from mlk8s.cluster import naming, owners
 from mlk8s.cluster.connection import MANAGED, Connection, Source
 from mlk8s.cluster.wire import path
 from mlk8s.errors import ClusterError, expected
@@ -329,9 +329,19 @@ def wait(
         if time.monotonic() > deadline:
             raise ClusterError(
                 f"{resource}/{name} is not {until} after {limit:g} s; it is {_state(found)}.",
-                f"see why: mlk8s cluster why {space}/{name}.",
+                _look(found, resource, name, space),
             )
         time.sleep(_POLL_S)
+
+
+def _look(found: Object | None, resource: str, name: str, space: str) -> str:
+    """Where to look for what keeps an object: ``why`` knows pods and what makes them."""
+    kind = (found or {}).get("kind", "").lower()
+    if kind in owners.RESOURCES:
+        wanted = owners.Reference(space, kind, name)
+        return f'see why: mlk8s.cluster.why("{wanted}", connection).'
+    within = f" -n {space}" if space else ""
+    return f"look at it: kubectl describe {resource} {name}{within}."
 
 
 def _is(found: Object, wanted: str, value: str) -> bool:
@@ -411,6 +421,3 @@ def logs(
     query = {"container": container} if container else {}
     text = "\n".join(connection.lines(path("pods", pod, space, "log"), **query))
     return Lines(text, connection.provenance)
-
-
-# -- what a word and a document mean --------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mlk8s.cluster import messages, requests
-from mlk8s.cluster.claims import Problem
+from mlk8s.cluster.claims import Problem, listed
 from mlk8s.cluster.fitting import Fit, Outcome
 from mlk8s.cluster.messages import Meaning, Said, Waits
 from mlk8s.cluster.placed import Found
@@ -14,7 +14,6 @@ from mlk8s.cluster.selectors import selects
 Object = dict[str, Any]
 
 VERDICT = {Waits.NEVER: "never fits here", Waits.BUSY: "busy", Waits.HELD: "held back"}
-_SHOWN = 4
 
 
 def translate(
@@ -107,13 +106,6 @@ def apart(pod: Object) -> list[Object]:
     """The rules by which a pod keeps others off (required podAntiAffinity)."""
     rules = (pod["spec"].get("affinity") or {}).get("podAntiAffinity") or {}
     return list(rules.get("requiredDuringSchedulingIgnoredDuringExecution") or ())
-
-
-def listed(names: list[str]) -> str:
-    """``a, b and c``; of many the first and how many more."""
-    if len(names) > _SHOWN:
-        return f"{', '.join(names[:_SHOWN])} and {len(names) - _SHOWN} more"
-    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 2 else names)
 
 
 def nodes(names: list[str]) -> str:

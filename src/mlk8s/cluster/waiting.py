@@ -8,12 +8,12 @@ from dataclasses import replace
 from typing import Any
 
 from mlk8s.cluster import messages, requests
-from mlk8s.cluster.claims import Claims, Problem, extended
+from mlk8s.cluster.claims import Claims, Problem, extended, listed
 from mlk8s.cluster.connection import Connection
 from mlk8s.cluster.fitting import Fit, NodeState, Outcome, fit
 from mlk8s.cluster.messages import Waits
 from mlk8s.cluster.placed import Found
-from mlk8s.cluster.translated import VERDICT, apart, listed, nodes, ports, translate
+from mlk8s.cluster.translated import VERDICT, apart, nodes, ports, translate
 from mlk8s.cluster.wire import path
 
 Object = dict[str, Any]

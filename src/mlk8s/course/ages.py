@@ -44,7 +44,8 @@ LIMITS: Mapping[Kind, int] = MappingProxyType(
 #: What to do about an old fact of each kind.
 REPAIRS: Mapping[Kind, str] = MappingProxyType(
     {
-        Kind.MEASUREMENT: "run `make record` on such a machine, and `make update` afterwards.",
+        Kind.MEASUREMENT: "run `make record` on such a machine, or the script of benchmarks/ with "
+        "--record; then `make update`.",
         Kind.FIGURE: "read the source again, and set the date where the figure stands.",
         Kind.VERSION: "read the sources again, and set `read` or `Checked` in the file.",
         Kind.PRICE: "look the price up again, and set its date in the file and in the chapter.",
@@ -145,11 +146,11 @@ def survey(root: Path) -> Survey:
             f"There are no chapters in {root}: it has no notebooks/*.ipynb.",
             "run the command in the root of the repository, or name it with --root.",
         )
-    lists = _lists(root)
-    found = [each.fact for each in lists]
+    known = lists(root)
+    found = [each.fact for each in known]
     undated: dict[str, None] = {}
     for notebook in notebooks:
-        facts, without = _read_page(notebook, root, lists)
+        facts, without = _read_page(notebook, root, known)
         found += facts
         undated |= dict.fromkeys(without)
     return Survey(tuple(_merged(found)), tuple(undated))
@@ -167,7 +168,7 @@ def on_page(notebook: Path, root: Path) -> list[Fact]:
         NotebookError: the notebook cannot be read.
         RecordingError: a recording is damaged.
     """
-    facts, _ = _read_page(notebook, root, _lists(root))
+    facts, _ = _read_page(notebook, root, lists(root))
     return _merged(facts)
 
 
@@ -254,17 +255,15 @@ def _read_page(notebook: Path, root: Path, lists: Sequence[_List]) -> tuple[list
         read = None if last else _READ.search(text)
         name = (last[1] or "") if last else text
         day = _day(last[2]) if last else _day(read[1]) if read else None
-        listed = next(
-            (
-                each.fact
-                for each in lists
-                # A badge that names the list itself has the list's date.
-                if name in each.names and day in {each.fact.date, None}
-            ),
-            None,
-        )
+        listed = [
+            each.fact
+            for each in lists
+            # What was measured when the page ran is in no list. A badge that names the list itself
+            # has the list's date.
+            if origin != "live" and name in each.names and day in {each.fact.date, None}
+        ]
         if listed:
-            facts.append(Fact(listed.kind, listed.what, listed.date, (page,)))
+            facts += [Fact(each.kind, each.what, each.date, (page,)) for each in listed]
         elif day:
             facts.append(Fact(_kind(origin, name), name or "no machine named", day, (page,)))
         else:
@@ -290,7 +289,8 @@ def _day(text: str) -> date:
     return date.fromisoformat(text if len(text) > len("2026-11") else f"{text}-01")
 
 
-def _lists(root: Path) -> list[_List]:
+def lists(root: Path) -> list[_List]:
+    """What the library and the repository carry a date of, with the names that badges give it."""
     return [*_package_lists(), *_repository_lists(root)]
 
 

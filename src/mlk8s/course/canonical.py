@@ -93,7 +93,7 @@ def _not_a_notebook(title: str, error: Exception) -> NotebookError:
     reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
     return NotebookError(
         f"The file {title} is not a notebook: {reason}.",
-        f"restore it from git (`git checkout -- {title}`), or repair its JSON.",
+        "restore it from git, or repair its JSON.",
     )
 
 

@@ -269,7 +269,7 @@ def cost_table(titles: Mapping[int, str], cost: Price) -> str:
     lines = ["| chapter | GPUs × time | USD | makes outside of its kernel |", "|---|---|---|---|"]
     lines += _cost_rows(chapters, titles, cost)
     hours = sum(chapter.gpu_hours for chapter in chapters)
-    lines.append(f"| all | {hours:.2g} GPU hours | {hours * cost.usd_per_hour:.2f} | |")
+    lines.append(f"| all | {hours:g} GPU hours | {hours * cost.usd_per_hour:.2f} | |")
     derived = f"Derived: GPUs × time × {_at(cost)}. Times are those under *Cost* in the chapters."
     return "\n".join([*lines, "", derived])
 

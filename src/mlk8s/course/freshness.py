@@ -115,29 +115,6 @@ def package_files(notebooks: Path) -> Iterator[Path]:
         yield lock
 
 
-def is_fresh(
-    notebook: Path,
-    out: Path,
-    inputs: Iterable[Path],
-    *,
-    gpu: str | None = None,
-    parameters: Mapping[str, object] | None = None,
-    touches_gpu: bool = False,
-) -> bool:
-    """Whether the last good run of a notebook still holds, so that it need not run again.
-
-    It holds while the sources of the cells, the content of ``inputs``, the version of Python,
-    ``MLK8S_GPU``, ``MLK8S_CLUSTER`` and the parameters are the same, and the stored result is the
-    one that the run wrote. Outputs in the notebook do not count.
-
-    Raises:
-        NotebookError: the notebook cannot be read.
-        UsageError: one of ``inputs`` cannot be read.
-    """
-    digest = digest_of(notebook, inputs, gpu, parameters or {}, touches_gpu)
-    return last(notebook, out, digest) is not None
-
-
 def digest_of(
     notebook: Path,
     inputs: Iterable[Path],

@@ -56,7 +56,8 @@ def run(
         chapters: numbers, slugs, file names or paths; all of ``notebooks`` where empty.
         gpu: value of ``MLK8S_GPU`` in the kernels; the environment's where None.
         update: write the outputs of chapters that ended well back into their sources.
-        jobs: chapters to run side by side; the number of CPUs where None.
+        jobs: chapters to run side by side; where None, one for every two CPUs, since chapters 7 and
+            8 train with two processes each.
         timeout_s: seconds that one cell may take before its kernel is killed.
         out: folder of the executed notebooks and ``summary.json``.
         parameters: values for the parameters cell of every chapter.
@@ -80,7 +81,7 @@ def run(
 
     console = console or Console()
     parameters = dict(parameters or {})
-    jobs = (os.cpu_count() or 1) if jobs is None else jobs
+    jobs = max(1, (os.cpu_count() or 1) // 2) if jobs is None else jobs
     if jobs < 1 or timeout_s <= 0:
         raise UsageError(
             f"{jobs} jobs with {timeout_s:g} s for a cell cannot run.", "give numbers above zero."

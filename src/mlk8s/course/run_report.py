@@ -143,13 +143,13 @@ def _row(result: ChapterResult, out: Path) -> tuple[str, ...]:
     name = html.escape(result.chapter)
     if result.executed:
         name = f'<a href="{html.escape(result.executed.relative_to(out).as_posix())}">{name}</a>'
-    colour = "good" if result.passed else "bad"
+    color = "good" if result.passed else "bad"
     compared = html.escape(result.changes.text()) if result.changes else "–"
     if result.error or (result.changes and result.changes.cells):
         compared = f'<a href="#{html.escape(result.chapter)}">{compared}</a>'
     return (
         name,
-        f'<span class="{colour}">{result.status}</span>',
+        f'<span class="{color}">{result.status}</span>',
         f"{result.seconds:.1f}",
         _seconds(result.waited_s),
         html.escape(result.node or "–"),

@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar
 from urllib.parse import urlsplit
 
+from mlk8s.course import canonical
 from mlk8s.errors import UsageError
 
 if TYPE_CHECKING:
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
     from sphinx.environment import BuildEnvironment
     from sphinx.writers.html5 import HTML5Translator
 
-PLOTLY_MIME = "application/vnd.plotly.v1+json"
 SITE_URL_VARIABLE = "MLK8S_SITE_URL"
 DEFAULT_SITE_URL = "http://127.0.0.1:8000/"
 LOOPBACK = "127.0.0.1"
@@ -170,7 +170,7 @@ class PlotlyMimeRenderer:
     """
 
     mime_priority_overrides: ClassVar[Sequence[tuple[str, str, int | None]]] = [
-        (builder, PLOTLY_MIME, 1) for builder in ("html", "dirhtml", "singlehtml")
+        (builder, canonical.PLOTLY, 1) for builder in ("html", "dirhtml", "singlehtml")
     ]
 
     @staticmethod
@@ -178,7 +178,7 @@ class PlotlyMimeRenderer:
         renderer: NbElementRenderer, data: MimeData, inline: bool
     ) -> list[nodes.Element] | None:
         """Render one output; ``None`` leaves every other type to MyST-NB."""
-        if data.mime_type != PLOTLY_MIME or inline:
+        if data.mime_type != canonical.PLOTLY or inline:
             return None
         from docutils import nodes
 
@@ -341,7 +341,9 @@ def _complete_config(app: Sphinx, config: Config) -> None:
     for folder in config.html_static_path:
         for path in sorted(Path(app.confdir, folder).glob("*")):
             digest.update(path.read_bytes())
-    digest.update(repr(sorted(ages.LIMITS.items())).encode())  # which stand in the pages' notes
+    # Which stand in the pages' notes.
+    facts = [each.fact for each in ages.lists(Path(app.confdir))]
+    digest.update(repr((sorted(ages.LIMITS.items()), facts)).encode())
     config.mlk8s_assets = digest.hexdigest()
 
 

@@ -23,6 +23,7 @@ from mlk8s.provenance import Device, Kind, Provenance, Scalar, Table
 #: Number formats the catalogue knows. ``fp32`` is without tensor cores, all others are with.
 DTYPES = ("fp32", "tf32", "fp16", "bf16", "fp8", "int8", "fp4")
 
+_METHOD = "vendor's dense figures; each recomputed as SMs × FMA per SM and clock × 2 × clock"
 _ALIASES = {
     "float32": "fp32",
     "tensorfloat32": "tf32",
@@ -55,7 +56,6 @@ class Gpu:
         id: short name, such as ``h100-sxm``.
         name: the vendor's name with form factor and memory.
         nvml_names: what the driver calls it.
-        chip: the silicon, such as ``GH100``.
         architecture: key of the rates per SM.
         compute_capability: ``major.minor``.
         figures: verified values by field, unit in the name (GB, GB/s, MB, MHz, W). NVLink is the
@@ -72,7 +72,6 @@ class Gpu:
     id: str
     name: str
     nvml_names: tuple[str, ...]
-    chip: str
     architecture: str
     compute_capability: str
     figures: Mapping[str, int | float | str] = field(repr=False, hash=False)
@@ -93,6 +92,7 @@ class Gpu:
         Raises:
             UsageError: the field is unverified, unknown for this part, or not a number.
         """
+        self._require_figures()
         value = self.figures.get(name)
         if isinstance(value, int | float):
             return value
@@ -105,7 +105,7 @@ class Gpu:
         numbers = [k for k, v in self.figures.items() if not isinstance(v, str)]
         raise UsageError(
             f"The catalogue has no number {name} for {self.name}.",
-            f"it has {', '.join(numbers)}.",
+            f"use one of: {', '.join(numbers)}.",
         )
 
     @property
@@ -117,11 +117,6 @@ class Gpu:
     def memory_bandwidth_gbs(self) -> float:
         """Theoretical memory bandwidth, GB/s (decimal)."""
         return self.figure("memory_bandwidth_gbs")
-
-    @property
-    def cuda_cores(self) -> int:
-        """FP32 lanes: SMs × FP32 rate of the architecture."""
-        return self.sm_count * self.fma["fp32"]
 
     def dense_tflops(self, dtype: str) -> float:
         """The published dense peak, TFLOP/s (TOP/s for ``int8``): no sparsity, FP32 accumulate.
@@ -180,6 +175,7 @@ class Gpu:
                 f"The catalogue does not know the number format {dtype!r}.",
                 f"use one of {', '.join(DTYPES)}.",
             )
+        self._require_figures()
         if key not in self.fma:
             raise UsageError(
                 f"{self.name} (compute capability {self.compute_capability}) has no {key} units.",
@@ -187,11 +183,19 @@ class Gpu:
             )
         return key
 
+    def _require_figures(self) -> None:
+        """Refuse what :func:`unlisted` made."""
+        if not self.figures:
+            raise UsageError(
+                f"The catalogue does not hold {self.name}, so it has no figure for it.",
+                "measure it with mlk8s.bench, or add the part with its source to catalogue.json.",
+            )
+
     def provenance(self) -> Provenance:
         """Vendor figures of this part, with where and when they were read."""
         return Provenance(
             Kind.SPEC,
-            "vendor's dense figures; each recomputed as SMs × FMA per SM and clock × 2 × clock",
+            _METHOD,
             date=self.read,
             device=Device(self.name, self.id),
             source=self.source,
@@ -216,7 +220,6 @@ def _parse(item: Mapping[str, Any], architectures: Mapping[str, Any], read: str)
         id=item["id"],
         name=item["name"],
         nvml_names=tuple(item["nvml_names"]),
-        chip=item["chip"],
         architecture=item["architecture"],
         compute_capability=item["compute_capability"],
         figures=MappingProxyType(figures),
@@ -256,7 +259,6 @@ def unlisted(name: str) -> Gpu:
         id="unlisted",
         name=name,
         nvml_names=(name,),
-        chip="unknown",
         architecture="unknown",
         compute_capability="unknown",
         figures=nothing,
@@ -344,6 +346,8 @@ def _unknown(
 def table(*ids: str) -> Table:
     """Parts side by side, verified figures only; a dash is *unverified* or *not supported*.
 
+    The table of one part says what tables commonly get wrong about it.
+
     Args:
         ids: catalogue ids; none means all.
 
@@ -358,13 +362,16 @@ def table(*ids: str) -> Table:
         else [
             Provenance(
                 Kind.SPEC,
-                "vendor's dense figures; each recomputed as SMs × FMA per SM and clock × 2 × clock",
+                _METHOD,
                 date=gpus[0].read,
                 source="per part: mlk8s.gpu.catalogue.get(id).source",
             )
         ]
     )
-    return Table([_row(gpu) for gpu in gpus], *provenance, title="GPUs on paper, dense figures")
+    title = "GPUs on paper, dense figures"
+    if len(gpus) == 1:
+        title = f"{gpus[0].name} on paper, dense figures. {gpus[0].note}"
+    return Table([_row(gpu) for gpu in gpus], *provenance, title=title)
 
 
 def _row(gpu: Gpu) -> dict[str, Scalar]:

@@ -22,8 +22,6 @@ from mlk8s.errors import GpuUnavailable, UsageError
 
 #: Versions of the specification, oldest first; no program reads a later one than it was built with.
 VERSIONS = ("0.3.0", "0.4.0", "0.5.0", "0.6.0", "0.7.0", "0.8.0", "1.0.0")
-#: Where runtimes look by default. A name other than ``*.json`` or ``*.yaml`` is passed over.
-FOLDERS = ("/etc/cdi", "/var/run/cdi")
 #: Where the driver's libraries appear in the container.
 INSIDE = "/usr/local/nvidia/lib64"
 # Of the driver's libraries, those that a program that computes may load.

@@ -40,7 +40,7 @@ class Sample:
         temperature_c: GPU temperature, °C.
         gpu_util: share of the last sample period in which any kernel ran, %.
         memory_util: share of it in which memory was read or written, %.
-        used_gib: memory in use, GiB.
+        used_gib: memory in use, the driver's reserve included, GiB (the probe lists that apart).
         reasons: bit mask of the clocks event reasons.
         cost_ms: what taking this sample cost, ms of wall clock.
     """

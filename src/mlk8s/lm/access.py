@@ -151,7 +151,7 @@ def _opened(target: Target, path: str, body: Any = None) -> HTTPResponse:
         said = error.read().decode(errors="replace")
         raise ClusterError(
             f"{path} answers {error.code}: {_message(said)}",
-            "see whether the service is ready: kubectl get inferenceservices.",
+            "see whether the service and its pods are ready: kubectl get services,pods.",
         ) from error
     except (OSError, HTTPException) as error:  # URLError is an OSError; a timeout may come bare
         raise ClusterUnavailable(

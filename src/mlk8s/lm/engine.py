@@ -41,13 +41,11 @@ class Piece:
 
     Attributes:
         text: may be empty: part of a character, or text held back for a stop text.
-        tokens: 1, or 0 for the end of an answer that comes after its last token.
         reason: why the answer ends here: ``stop`` (end-of-text token or a stop text), ``length``
             (``max_tokens``), ``abort`` (the engine was stopped); ``None`` where it goes on.
     """
 
     text: str
-    tokens: int
     reason: str | None = None
 
 
@@ -170,7 +168,7 @@ class Engine:
             for job in (*self._batch.running, *self._batch.waiting):
                 self.runner.end(job.generation)
                 job.ended = True
-                job.pieces.put_nowait(Piece("", 0, job.reason))
+                job.pieces.put_nowait(Piece("", job.reason))
 
     async def _wait(self) -> None:
         """Until a request comes or goes, or a static batch has waited enough."""
@@ -223,7 +221,7 @@ class Engine:
                 job.ended, job.reason = True, "stop"
             elif len(job.generation.tokens) == sampling.max_tokens:
                 job.ended, job.reason = True, "length"
-            job.pieces.put_nowait(Piece(text, 1))
+            job.pieces.put_nowait(Piece(text))
 
     def _let_go(self) -> None:
         """End the requests that the batch releases, and drop those that left while they waited."""
@@ -236,7 +234,7 @@ class Engine:
             after_first = len(job.generation.tokens) - 1
             if after_first:
                 self._metrics.per_token.observe((job.last_at - job.first_at) / after_first)
-            job.pieces.put_nowait(Piece(job.text.close(), 0, job.reason))
+            job.pieces.put_nowait(Piece(job.text.close(), job.reason))
         for job in [job for job in self._batch.waiting if job.ended]:
             self._batch.waiting.remove(job)
             self._metrics.ended(job.reason)

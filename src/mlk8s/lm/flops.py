@@ -51,7 +51,7 @@ def per_token(decoder: Decoder, context: int, *, rank: int | None = None) -> Tra
         UsageError: a size that is not a whole number of at least 1.
     """
     require(context=context)
-    head = decoder.head_dim or decoder.width // decoder.heads
+    head = decoder.head_size
     attention = 12 * decoder.layers * decoder.heads * head * context
     if rank is None:
         return Training(6 * decoder.matmul_parameters, attention)

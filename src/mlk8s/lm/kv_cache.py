@@ -68,11 +68,6 @@ class PagedKvCache:
         return self.nbytes // ((self.blocks + 1) * BLOCK_TOKENS)
 
     @property
-    def tokens(self) -> int:
-        """Tokens that requests can hold together."""
-        return self.blocks * BLOCK_TOKENS
-
-    @property
     def used_blocks(self) -> int:
         """Blocks that are given to requests."""
         return self.blocks - len(self._free)

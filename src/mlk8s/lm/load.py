@@ -44,12 +44,10 @@ class Load:
 
     Attributes:
         runs: one for each level.
-        workload: what was asked for.
         provenance: where it was measured.
     """
 
     runs: tuple[Run, ...]
-    workload: Workload
     provenance: Provenance
 
     def table(self) -> Table:
@@ -150,7 +148,7 @@ def _sweep(
             timing.step(f"{level:g} {unit}", done, len(levels))
             yield run_to_end(loop(target, model, asked, level, seconds))
 
-    return Load(tuple(timing.collected(runs())), asked, _provenance(device))
+    return Load(tuple(timing.collected(runs())), _provenance(device))
 
 
 def _provenance(device: Device | None) -> Provenance:
@@ -202,7 +200,7 @@ def _measure(target: Target, workload: Workload, options: argparse.Namespace) ->
                     numbers = [int(level) for level in levels]
                     load = closed(target, workload, clients=numbers, seconds=options.seconds)
         except timing.Interrupted as stop:
-            load = Load(tuple(stop.rows), workload, _provenance(None))
+            load = Load(tuple(stop.rows), _provenance(None))
             status = 130
     if status:
         print(f"interrupted: {len(load.runs)} of {len(levels)} levels measured", file=sys.stderr)

@@ -117,7 +117,7 @@ def lora_parameters(decoder: Decoder, rank: int) -> int:
         UsageError: the rank is no whole number of at least 1.
     """
     require(rank=rank)
-    head = decoder.head_dim or decoder.width // decoder.heads
+    head = decoder.head_size
     q, kv, width, ffn = decoder.heads * head, decoder.kv_heads * head, decoder.width, decoder.ffn
     attention = 2 * (width + q) + 2 * (width + kv)
     feed_forward = (3 if decoder.gated else 2) * (width + ffn)
@@ -174,7 +174,7 @@ def activations(decoder: Decoder, tokens: int, *, rank: int | None = None) -> in
         UsageError: a size that is not a whole number of at least 1.
     """
     require(tokens=tokens)
-    head = decoder.head_dim or decoder.width // decoder.heads
+    head = decoder.head_size
     q, kv, width, ffn = decoder.heads * head, decoder.kv_heads * head, decoder.width, decoder.ffn
     # A norm keeps its input and the inverse of the root of its mean square; and, for the gradient
     # of its own weights, the product of the two. Its output is kept by the product that reads it.

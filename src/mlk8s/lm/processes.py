@@ -10,12 +10,19 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from mlk8s.errors import GpuUnavailable, UsageError
 
 if TYPE_CHECKING:
     import torch
+
+
+#: How long ranks wait for one another, s; PyTorch's own limit is half an hour with gloo. After a
+#: crash a rank can meet the agent of a peer that is about to end, and then waits for nobody. Ended
+#: itself, it is started again, and they find each other.
+WAIT_S = {"cpu": 60.0, "cuda": 600.0}
 
 
 @dataclass(frozen=True)
@@ -25,7 +32,7 @@ class Ranks:
     Attributes:
         rank: this process's number; 0 writes and reports.
         size: how many there are.
-        device: where this one computes, ``cpu`` or ``cuda:0``.
+        device: where this one computes, ``cpu`` or ``cuda:<local rank>``.
     """
 
     rank: int
@@ -68,6 +75,7 @@ def joined(device: str) -> Iterator[Ranks]:
     Raises:
         UsageError: another device.
         GpuUnavailable: ``cuda``, and PyTorch finds none.
+        RuntimeError: PyTorch's: a rank did not come within :data:`WAIT_S`, or ended.
     """
     import torch
     import torch.distributed as dist
@@ -88,7 +96,8 @@ def joined(device: str) -> Iterator[Ranks]:
         return
     mine = not dist.is_initialized()
     if mine:
-        dist.init_process_group("nccl" if device == "cuda" else "gloo")
+        patience = timedelta(seconds=WAIT_S[device])
+        dist.init_process_group("nccl" if device == "cuda" else "gloo", timeout=patience)
     try:
         yield Ranks(dist.get_rank(), dist.get_world_size(), place)
         # Whoever leaves first closes connections on which the others still wait.

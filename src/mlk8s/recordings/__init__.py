@@ -124,7 +124,7 @@ def load(name: str = DEFAULT, folder: Path = FOLDER) -> Recording:
         if folder != FOLDER:
             held = ", ".join(names(folder)) or "no recording"
             raise RecordingError(
-                f"There is no recording {folder / name}.", f"{folder} has: {held}."
+                f"There is no recording {folder / name}.", f"name one that {folder} has: {held}."
             )
         raise RecordingError(
             f"There is no recording named {name!r}.",

@@ -13,7 +13,7 @@ import hashlib
 import random
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from mlk8s.sim import admission, apply, crd, defaults, patch, validation
@@ -278,12 +278,11 @@ class Api:
                 raise bad_request("error decoding YAML: an object with metadata is expected")
             self._name(resource, metadata, namespace)
             new = apply.server_side(old, body, resource, self, request.manager, force, subresource)
+            kept = replace(request, manager="", trusted=True)
             if old is None:
                 if subresource:
                     raise not_found(resource.plural, resource.group, name)
-                kept = Request(**{**vars(request), "manager": "", "trusted": True})
                 return self.create(resource, new, namespace, kept), True
-            kept = Request(**{**vars(request), "manager": "", "trusted": True})
             return self._replace(resource, old, new, kept, subresource), False
         if old is None:
             raise not_found(resource.plural, resource.group, name)

@@ -215,7 +215,7 @@ def _program(source: str, types: dict[str, cel.Type]) -> cel.Program | None:
     try:
         return cel.compile(source, types)
     except cel.CelError as error:
-        # It calls what is not modelled, or was stored past the API.
+        # It calls what is not modeled, or was stored past the API.
         _pass_over(source, str(error))
         return None
 

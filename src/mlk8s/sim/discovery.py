@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from mlk8s.sim.resources import Registry, Resource
 from mlk8s.sim.status import Object
 
-# The version whose behaviour is modelled; the suffix says that this is not it.
+# The version whose behavior is modeled; the suffix says that this is not it.
 KUBERNETES = "v1.36.2"
 GIT_VERSION = f"{KUBERNETES}+mlk8s-simulated"
 

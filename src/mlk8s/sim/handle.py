@@ -138,7 +138,7 @@ class Cluster:
         return list(found)
 
     def addons(self) -> list[Object]:
-        """The add-ons that can be enabled, with the version modelled, and which are on."""
+        """The add-ons that can be enabled, with the version modeled, and which are on."""
         found: Any = self._ask("GET", "/mlk8s/addons")
         return list(found)
 

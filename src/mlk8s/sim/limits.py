@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-#: (part, what is not modelled, what happens instead).
+#: (part, what is not modeled, what happens instead).
 LIMITS: tuple[tuple[str, str, str], ...] = (
     ("GPU", "CUDA", "no GPU code runs; a device is a line in a table, and nothing is measured"),
     ("GPU", "memory and fault isolation", "shares and MIG devices are counted, not enforced"),

@@ -38,7 +38,7 @@ def exposition(simulator: Simulator, watches: int) -> str:
         "# TYPE apiserver_longrunning_requests gauge",
         f'apiserver_longrunning_requests{{verb="WATCH"}} {watches}',
         "# HELP kubernetes_build_info [BETA] A metric with a constant '1' value labeled by "
-        "version of what is modelled.",
+        "version of what is modeled.",
         "# TYPE kubernetes_build_info gauge",
         f"kubernetes_build_info{{{version}}} 1",
         "# HELP process_cpu_seconds_total Total user and system CPU time spent in seconds.",

@@ -15,6 +15,7 @@ import jsonpatch
 import jsonpointer
 import orjson
 
+from mlk8s.sim.gotext import printed
 from mlk8s.sim.schema import Schema
 from mlk8s.sim.status import Object, StatusError, bad_request, invalid, unprocessable
 
@@ -123,7 +124,7 @@ def unfit(kind: str, patch: Any, result: Object, why: str) -> StatusError:
         result: the object that it leads to.
         why: such as ``strict decoding error: unknown field "spec.foo"``.
     """
-    shown = _go(patch) if kind == "strategic" else orjson.dumps(result).decode()
+    shown = printed(patch) if kind == "strategic" else orjson.dumps(result).decode()
     return unprocessable("", "", "", [invalid("patch", shown, why)])
 
 
@@ -266,8 +267,8 @@ def _check_order(given: list[Any], order: list[Any], merge_key: str) -> None:
         identity = _identity(item, merge_key)
         if order and identity not in stated:
             raise _internal(
-                f"The order in patch list:\n{_go(given)}\n doesn't match {_ORDER} list:\n"
-                f"{_go(order)}\n"
+                f"The order in patch list:\n{printed(given)}\n doesn't match {_ORDER} list:\n"
+                f"{printed(order)}\n"
             )
 
 
@@ -282,7 +283,9 @@ def _merge_list(original: list[Any], patch: list[Any], schema: Schema | None) ->
         # NewGenericServerResponse keeps "lists of lists are not supported" to itself.
         raise _rejected()
     if len(kinds) > 1:
-        raise _internal(f"list element types are not identical: [{_go(original)} {_go(patch)}]")
+        raise _internal(
+            f"list element types are not identical: [{printed(original)} {printed(patch)}]"
+        )
     if kinds != {"map[string]interface {}"}:
         return _arrange(list(dict.fromkeys(original + patch)), patch, original, "")
     merge_key = schema.patch_merge_key or ""
@@ -356,12 +359,12 @@ def _identity(item: Any, merge_key: str) -> Any:
     if not isinstance(item, dict):
         raise _internal(f"expected a map[string]interface {{}}, but received a {_go_type(item)}")
     if merge_key not in item:
-        raise _internal(f"map: {_go(item)} does not contain declared merge key: {merge_key}")
+        raise _internal(f"map: {printed(item)} does not contain declared merge key: {merge_key}")
     return _hashable(item[merge_key])
 
 
 def _hashable(value: Any) -> Any:
-    return (type(value).__name__, value) if not isinstance(value, (dict, list)) else _go(value)
+    return (type(value).__name__, value) if not isinstance(value, (dict, list)) else printed(value)
 
 
 def _without_directives(value: Any) -> Any:
@@ -381,20 +384,7 @@ def _without_directives(value: Any) -> Any:
 
 
 def _unknown_directive(directive: Any, item: Object) -> StatusError:
-    return _internal(f"unknown patch type: {_go(directive)} in map: {_go(item)}")
-
-
-def _go(value: Any) -> str:
-    """A value as Go prints it with ``%v``."""
-    if isinstance(value, dict):
-        return f"map[{' '.join(f'{key}:{_go(value[key])}' for key in sorted(value))}]"
-    if isinstance(value, list):
-        return f"[{' '.join(_go(item) for item in value)}]"
-    if value is None:
-        return "<nil>"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return str(value)
+    return _internal(f"unknown patch type: {printed(directive)} in map: {printed(item)}")
 
 
 def _go_type(value: Any) -> str:

@@ -12,7 +12,7 @@ _MOST = 10_000
 class Tokens:
     """The tokens that the server accepts.
 
-    All of them may do everything: authorization is not modelled.
+    All of them may do everything: authorization is not modeled.
 
     Args:
         administrator: the cluster's own.

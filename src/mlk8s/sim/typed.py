@@ -15,6 +15,7 @@ from typing import Any
 import orjson
 
 from mlk8s.sim.fieldset import Filter, Path, Paths, encode, filtered, shown
+from mlk8s.sim.gotext import printed
 from mlk8s.sim.schema import Schema
 
 _CORE = "io.k8s.api.core.v1."
@@ -171,7 +172,7 @@ def _faults(value: Any, schema: Schema | None, at: str) -> Iterator[str]:
         if not isinstance(value, bool):
             wrong = f"expected boolean, got {_printed(value)}"
     elif schema.format in ("", "byte") and not isinstance(value, str):
-        shown_value = _go(value) if isinstance(value, dict) else json.dumps(value)
+        shown_value = printed(value) if isinstance(value, dict) else json.dumps(value)
         wrong = f"expected string, got &value.valueUnstructured{{Value:{shown_value}}}"
     if wrong:
         yield f"{at}: {wrong}" if at else wrong
@@ -206,17 +207,7 @@ def _faults_in_list(value: list[Any], schema: Schema, at: str) -> Iterator[str]:
 
 def _printed(value: Any) -> str:
     """A value as structured-merge-diff prints it: by the pointer that holds it."""
-    return f"&{{{_go(value)}}}"
-
-
-def _go(value: Any) -> str:
-    if isinstance(value, dict):
-        return f"map[{' '.join(f'{key}:{_go(value[key])}' for key in sorted(value))}]"
-    if isinstance(value, list):
-        return f"[{' '.join(_go(item) for item in value)}]"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return "<nil>" if value is None else str(value)
+    return f"&{{{printed(value)}}}"
 
 
 def _go_type(value: Any) -> str:

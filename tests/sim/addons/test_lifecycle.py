@@ -61,7 +61,7 @@ def test_its_definitions_say_that_they_are_a_model(off: Lab) -> None:
     for kind in KINDS:
         definition = off.get(f"{CRDS}/{kind}.{GROUP}")
         assert definition["metadata"]["annotations"]["mlk8s.dev/model"] == (
-            "kueue 0.19.2 (2026-08-20), modelled by mlk8s from github.com/kubernetes-sigs/kueue; "
+            "kueue 0.19.2 (2026-08-20), modeled by mlk8s from github.com/kubernetes-sigs/kueue; "
             "not the project's own software"
         )
         conditions = definition["status"]["conditions"]

@@ -58,7 +58,7 @@ def test_query_as_csv():
         (["--query-gpu=name"], 2, '"--format=" switch is missing.'),
         (["--nonsense"], 2, "Invalid combination of input arguments."),
         (["-i", "7"], 6, "No devices were found"),
-        (["topo", "-m"], 2, "# simulated: nvidia-smi topo is not modelled"),
+        (["topo", "-m"], 2, "# simulated: nvidia-smi topo is not modeled"),
     ],
 )
 def test_refusals(arguments, code, text):

@@ -127,9 +127,9 @@ class Cost(Calculator):
             "sequence a step",
             source="Williams, Waterman, Patterson, CACM 52(4), 2009",
         )
-        limit = step.bound(peak, gbs)
+        ceiling = "memory" if step.bound(peak, gbs) == "memory" else "arithmetic"
         rows = [
-            row("step at least", time_s * 1e3, "ms", f"bound by {limit}"),
+            row("step at least", time_s * 1e3, "ms", f"bound by {ceiling}"),
             row("rate at most", rate, "tokens/s", "sequences / step"),
         ]
         return rate, [method, CONFIG, part.provenance()], rows

@@ -74,7 +74,7 @@ def _cluster(machine: Machine) -> Check:
     """The cluster setting. A cluster is contacted only when the reader said ``live``."""
     chapters = (4, 5, 6, 7, 8)
     name = "cluster"
-    value = machine.env.get("MLK8S_CLUSTER", "simulated")
+    value = machine.env.get("MLK8S_CLUSTER") or "simulated"
     if value not in ("simulated", "live"):
         fix = "set MLK8S_CLUSTER to simulated or live, or unset it."
         means = "Every cell that asks for a cluster stops."
@@ -214,7 +214,7 @@ def _memory(machine: Machine) -> Check:
     # A machine sold with 8 GiB shows a little less.
     if total >= 0.9 * MEMORY_GIB:
         return Check("memory", Status.OK, text, means, chapters=(7, 8))
-    fix = "close other programs, and run one notebook at a time (`mlk8s run` without others)."
+    fix = "close other programs, and run one chapter at a time: mlk8s run --jobs 1."
     return Check("memory", Status.WARN, text, means, fix, (7, 8))
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,7 +19,7 @@ from mlk8s.cluster.owners import RESOURCES
 from mlk8s.cluster.wire import path, status
 from mlk8s.course.exercises import calling, repairs
 from mlk8s.course.exercises.pods import STAYS_S, Found, look_at
-from mlk8s.errors import ClusterError, UsageError
+from mlk8s.errors import ClusterError, Mlk8sError, UsageError
 
 Object = dict[str, Any]
 T = TypeVar("T")
@@ -152,6 +152,53 @@ class Work:
             raise Wrong(f"{file}: {key} is {found!r}; write a plain number, in {unit}.")
         return float(found)
 
+    def count(self, key: str, *, file: str = "answer.yaml") -> int:
+        """The same for a number of things.
+
+        Raises:
+            Wrong: it is not whole, or less than nothing.
+        """
+        found = self.number(key, "whole numbers", file=file)
+        if found != int(found) or found < 0:
+            raise Wrong(f"{file}: {key} is {found:g}; write a whole number, 0 or more.")
+        return int(found)
+
+    def judge(
+        self, right: Mapping[str, str], words: Collection[str], look: Mapping[str, str]
+    ) -> None:
+        """Judge cases that the reader gave a word each.
+
+        Args:
+            right: the word of each case.
+            words: those that there are.
+            look: where to look again, for each case.
+
+        Raises:
+            Wrong: the first case with another word, and how many there are.
+        """
+        given = {key: str(self.answer(key)).strip().lower() for key in right}
+        for key, word in given.items():
+            if word not in words:
+                raise Wrong(f"{key}: {word!r} is none of {', '.join(words)}.")
+        wrong = [key for key in right if given[key] != right[key]]
+        if wrong:
+            rest = f" ({len(wrong)} are wrong in all)" if len(wrong) > 1 else ""
+            raise Wrong(f"Not {given[wrong[0]]} for {wrong[0]}{rest}. {look[wrong[0]]}")
+
+    def unchanged(self, name: str, starter: Path, what_for: str) -> None:
+        """Make sure that a file which only runs the reader's is the one that was handed out.
+
+        Args:
+            name: the file.
+            starter: the folder that it was handed out from.
+            what_for: one sentence: what it does.
+
+        Raises:
+            Wrong: it is another.
+        """
+        if self.file(name).read_text("utf-8") != (starter / name).read_text("utf-8"):
+            raise Wrong(f"{name} is not as it was. {what_for}")
+
     def call(self, name: str, function: str, *arguments: Any, within_s: float = 60.0) -> Any:
         """Call a function of the reader's Python file, in a process of its own.
 
@@ -170,6 +217,23 @@ class Work:
             return calling.call(source, function, arguments, within_s)
         except calling.CallFailed as error:
             raise Wrong(f"{function}() of {name} {error}.") from error
+
+    def ray(self, name: str, function: str, within_s: float = 400.0) -> Object:
+        """The same for a function that starts a Ray.
+
+        Raises:
+            Wrong: as :meth:`call`.
+            Mlk8sError: the machine starts no Ray, which is no fault of the reader.
+        """
+        try:
+            return dict(self.call(name, function, within_s=within_s))
+        except Wrong as wrong:
+            if "Mlk8sError: A node with" in str(wrong):
+                raise Mlk8sError(
+                    "No Ray starts on this machine, so your answer was not judged.",
+                    "close what else is running, and check again.",
+                ) from wrong
+            raise
 
     # -- the cluster -------------------------------------------------------------------------------
 

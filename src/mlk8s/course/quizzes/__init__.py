@@ -27,6 +27,7 @@ __all__ = ["Choice", "Question", "Quiz", "QuizError", "chapters", "load", "show"
 #: How many questions a chapter may have, and the least number of choices in each.
 QUESTIONS = range(3, 6)
 LEAST_CHOICES = 3
+_LETTERS = "abcdefgh"
 
 
 class QuizError(Mlk8sError):
@@ -159,9 +160,13 @@ def _question(row: Any, where: str) -> Question:
         raise QuizError(
             f"{where}: there are not {LEAST_CHOICES} options.", "add what people believe."
         )
+    if len(options) > len(_LETTERS):
+        raise QuizError(
+            f"{where}: {len(options)} options; {len(_LETTERS)} at the most.", "leave the best."
+        )
     default = _text(row, "section", where) if "section" in row else ""
     choices = []
-    for letter, option in zip("abcdefgh", options, strict=False):
+    for letter, option in zip(_LETTERS, options, strict=False):
         place = f"{where}{letter}"
         _keys(option, {"text", "why"}, {"right", "section"}, place)
         if option.get("right", True) is not True:

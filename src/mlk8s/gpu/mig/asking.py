@@ -79,10 +79,12 @@ def resources(layouts: Sequence[Layout], strategy: str = "mixed") -> dict[str, i
     counts = Counter(name for layout in layouts for name in layout.names)
     if strategy == "mixed":
         return {resource(name): count for name, count in sorted(counts.items())}
-    if len(counts) > 1 or any(not layout.instances for layout in layouts):
+    bare = any(not layout.instances for layout in layouts)
+    if len(counts) > 1 or bare:
+        have = [*counts, *(["no instance on a GPU"] if bare else [])]
         raise UsageError(
             "Strategy single needs the same profile on every GPU of the node, and these have "
-            f"{', '.join(counts)}: the plugin would offer none, and the product label would end "
+            f"{', '.join(have)}: the plugin would offer none, and the product label would end "
             "in -MIG-INVALID.",
             "cut all GPUs alike, or use strategy mixed.",
         )

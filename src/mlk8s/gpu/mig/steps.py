@@ -59,7 +59,12 @@ def change(current: Layout, wanted: Sequence[str], running: Collection[int] = ()
     starts = {instance.start for instance in current.instances}
     for start in running:
         if start not in starts:
-            raise UsageError(f"No instance starts at slice {start}.", f"the layout is: {current}.")
+            raise UsageError(
+                f"No instance starts at slice {start}.",
+                f"name the start of one that is there: {current}."
+                if starts
+                else "name none: the GPU has no instance.",
+            )
     before = set(current.instances)
     found = None
     for layout in placements(current.geometry, wanted):

@@ -1,4 +1,4 @@
-"""Add-ons of the embedded cluster: control loops of other projects, modelled, off by default.
+"""Add-ons of the embedded cluster: control loops of other projects, modeled, off by default.
 
 An add-on brings what an installation brings to a real cluster: CustomResourceDefinitions, the
 controllers behind them and admission webhooks. Each is a model that was written

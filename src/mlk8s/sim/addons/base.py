@@ -117,6 +117,6 @@ class Addon:
     def mark(self) -> str:
         """What its definitions say about themselves."""
         return (
-            f"{self.name} {self.version} ({self.date}), modelled by mlk8s from {self.source}; "
+            f"{self.name} {self.version} ({self.date}), modeled by mlk8s from {self.source}; "
             "not the project's own software"
         )

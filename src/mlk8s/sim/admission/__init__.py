@@ -3,7 +3,7 @@
 The plugins are those that a server runs by default and that matter here: NamespaceLifecycle,
 LimitRanger, TaintNodesByCondition, Priority, DefaultTolerationSeconds, DefaultStorageClass,
 RuntimeClass and ResourceQuota; then the webhooks of add-ons. Pod security levels and webhooks that
-users register are not modelled.
+users register are not modeled.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ def current(api: Api, owner: Object, known: list[Object], labels: dict[str, str]
         api: the cluster.
         owner: the StatefulSet or DaemonSet.
         known: its revisions, the oldest first; changed to include the result.
-        labels: what a new revision is labelled with, beside its hash.
+        labels: what a new revision is labeled with, beside its hash.
 
     Raises:
         StatusError: it cannot be stored.

@@ -57,8 +57,8 @@ def main() -> None:
         from ray.scripts import scripts
     except ModuleNotFoundError as error:
         sys.exit(
-            f"ray cannot be run: {error}. Next: install the course with its Ray packages, "
-            "pip install 'mlk8s[ray]'."
+            f"ray cannot be run: {error}. Next: install the course's packages with `make setup` in "
+            "its folder."
         )
     services.get_node_ip_address = lambda address=None: LOOPBACK
     # For the processes that this one starts.

@@ -134,7 +134,7 @@ def _options(arguments: Sequence[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     rest = list(arguments)
     if rest and rest[0] in _UNKNOWN_HERE:
-        raise _Refused(f"# simulated: nvidia-smi {rest[0]} is not modelled")
+        raise _Refused(f"# simulated: nvidia-smi {rest[0]} is not modeled")
     while rest:
         given = rest.pop(0)
         spelled, equals, value = given.partition("=")
@@ -372,7 +372,7 @@ def _log(seen: Seen, chosen: list[tuple[int, Seen]], display: str) -> str:
     wanted = [part.strip().upper() for part in display.split(",")] if display else []
     for each in wanted:
         if each not in _SECTIONS:
-            raise _Refused(f"# simulated: nvidia-smi -q -d {each} is not modelled")
+            raise _Refused(f"# simulated: nvidia-smi -q -d {each} is not modeled")
     rows = [
         "",
         "==============NVSMI LOG==============",

@@ -8,6 +8,7 @@ process of being allocated*, and a second pod with it has to wait.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from mlk8s.sim.api import Api
@@ -352,7 +353,7 @@ class DynamicResources(Plugin):
         namespace = metadata["namespace"]
         claims: list[Object] = []
         for entry in pod["spec"].get("resourceClaims") or ():
-            name = claim_name(pod, entry)
+            name = _claim_name(pod, entry)
             if name is None:
                 continue
             claim = self._api.find(CLAIMS, namespace, name)
@@ -360,7 +361,7 @@ class DynamicResources(Plugin):
                 raise _NotReady(f'could not find ResourceClaim "{namespace}/{name}"')
             if "deletionTimestamp" in claim["metadata"]:
                 raise _NotReady(f'resourceclaim "{name}" is being deleted')
-            if "resourceClaimName" not in entry and not owned_by(claim, metadata["uid"]):
+            if "resourceClaimName" not in entry and not _owned_by(claim, metadata["uid"]):
                 raise _NotReady(
                     f"ResourceClaim {namespace}/{name} was not created for Pod "
                     f"{namespace}/{metadata['name']} (Pod is not owner)"
@@ -411,9 +412,10 @@ class DynamicResources(Plugin):
         same = found is not None and found["metadata"]["uid"] == metadata["uid"]
         return found if same else None
 
-    def _change(self, claim: Object, mutate: object, subresource: str) -> Object | None:
+    def _change(
+        self, claim: Object, mutate: Callable[[Object], None], subresource: str
+    ) -> Object | None:
         metadata = claim["metadata"]
-        assert callable(mutate)
         return self._api.change(
             CLAIMS, metadata["namespace"], metadata["name"], mutate, subresource
         )
@@ -421,13 +423,13 @@ class DynamicResources(Plugin):
     def _delete(self, claim: Object) -> None:
         if self._present(claim) is None:
             return
-        self._change(claim, unprotect, "")
+        self._change(claim, _unprotect, "")
         if self._present(claim) is not None:
             metadata = claim["metadata"]
             self._api.delete(CLAIMS, metadata["namespace"], metadata["name"])
 
 
-def claim_name(pod: Object, entry: Object) -> str | None:
+def _claim_name(pod: Object, entry: Object) -> str | None:
     """The claim of an entry of ``spec.resourceClaims``; ``None`` when it needs none.
 
     Raises:
@@ -445,7 +447,7 @@ def claim_name(pod: Object, entry: Object) -> str | None:
     )
 
 
-def owned_by(claim: Object, uid: str) -> bool:
+def _owned_by(claim: Object, uid: str) -> bool:
     """Whether a claim was made for a pod."""
     return any(
         owner["uid"] == uid and owner.get("controller")
@@ -453,7 +455,7 @@ def owned_by(claim: Object, uid: str) -> bool:
     )
 
 
-def unprotect(claim: Object) -> None:
+def _unprotect(claim: Object) -> None:
     """Take the finalizer away that keeps an allocated claim."""
     left = [name for name in claim["metadata"].get("finalizers") or () if name != FINALIZER]
     if left:

@@ -9,10 +9,10 @@ node is left, ``pre_score``, ``score``, ``normalize``, ``reserve``; then, in the
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
 from mlk8s.sim.scheduler.podinfo import PodInfo, amounts
 from mlk8s.sim.status import Object
@@ -62,13 +62,6 @@ class Verdict:
 
 
 SKIPPED = Verdict(Code.SKIP)
-
-
-class Cloneable(Protocol):
-    """A value in a cycle's state that ``add_pod`` and ``remove_pod`` change."""
-
-    def clone(self) -> Any:
-        """A copy that can be changed apart."""
 
 
 # Of one scheduling cycle, shared by the plugins; a plugin keeps its own under its name. ``"pod"``
@@ -269,11 +262,6 @@ class Plugin:
     def pre_bind(self, state: State, pod: Object, node: NodeInfo) -> Verdict | None:
         """Write to the API what has to be there before the pod is bound."""
         return None
-
-
-def scoring(plugins: Iterable[Plugin]) -> list[Plugin]:
-    """Those that score."""
-    return [plugin for plugin in plugins if plugin.weight]
 
 
 def default_normalize(scores: dict[str, int], reverse: bool = False) -> None:

@@ -84,16 +84,6 @@ class Queue:
         # What happened while a pod was being tried, so that it is not missed.
         self._missed: dict[str, set[str]] = {}
 
-    def __len__(self) -> int:
-        return len(self.entries)
-
-    def counts(self) -> dict[str, int]:
-        """How many pods wait where."""
-        found = dict.fromkeys((place.value for place in Place), 0)
-        for entry in self.entries.values():
-            found[entry.place.value] += 1
-        return found
-
     def activate(self, entry: Entry) -> None:
         """Let a pod be tried as soon as it is its turn."""
         self._leave(entry)

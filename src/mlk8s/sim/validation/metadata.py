@@ -123,7 +123,7 @@ def _finalizers(finalizers: list[str], custom: bool) -> list[FieldError]:
         text = "finalizer orphan and foregroundDeletion cannot be both set"
         errors.append(invalid(path, finalizers, text))
     # For custom resources the server only advises against other names, in a warning
-    # (kubernetes/kubernetes#119508), which is not modelled.
+    # (kubernetes/kubernetes#119508), which is not modeled.
     for index, name in enumerate(() if custom else finalizers):
         if "/" not in name and name not in _STANDARD_FINALIZERS:
             text = "name is neither a standard finalizer name nor is it fully qualified"

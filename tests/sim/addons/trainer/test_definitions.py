@@ -62,7 +62,7 @@ def test_a_definition_has_the_fields_of_the_api(lab: TrainerLab, name: str) -> N
         assert model is not None
         assert differences(properties[part], model, part) == []
     assert definition["metadata"]["annotations"]["mlk8s.dev/model"] == (
-        "trainer 2.3.0 (2026-08-06), modelled by mlk8s from github.com/kubeflow/trainer; "
+        "trainer 2.3.0 (2026-08-06), modeled by mlk8s from github.com/kubeflow/trainer; "
         "not the project's own software"
     )
 

@@ -20,7 +20,7 @@ _STEP = re.compile(_QUERY)
 
 
 class UnsupportedError(Exception):
-    """A condition in another form than those that are modelled."""
+    """A condition in another form than those that are modeled."""
 
 
 @dataclass(frozen=True)

@@ -271,7 +271,8 @@ class RayJobs(Controller):
         """Take over what the submitter and the cluster's head say of a job."""
         said, metadata = job["status"], job["metadata"]
         cluster = self._cluster(job)
-        self._provide_service(job, cluster)
+        if not job["spec"].get("clusterSelector"):
+            services.provide(self, job, services.head_service_of(job, cluster))
         submitter = self.api.find(names.BATCH_JOBS, metadata["namespace"], metadata["name"])
         over = _end(submitter)
         if over is not None and over["type"] == "Failed":
@@ -306,20 +307,6 @@ class RayJobs(Controller):
             _take_over(said, answer.body, over is not None)
             said["rayClusterStatus"] = cluster.get("status") or {}
         return True
-
-    def _provide_service(self, job: Object, cluster: Object) -> None:
-        if job["spec"].get("clusterSelector"):
-            return
-        made = services.head_service_of(job, cluster)
-        where = (made["metadata"]["namespace"], made["metadata"]["name"])
-        found = self.api.find("services", *where)
-        if found is None:
-            self.api.create("services", made, where[0], Request())
-            self.event(job, "Normal", "CreatedService", f"Created the service {'/'.join(where)}")
-        elif found["spec"]["selector"] != made["spec"]["selector"]:
-            selector = made["spec"]["selector"]
-            self.api.change("services", *where, lambda each: each["spec"].update(selector=selector))
-            self.event(job, "Normal", "UpdatedService", f"Updated the service {'/'.join(where)}")
 
     # -- its end ---------------------------------------------------------------------------------
 

@@ -6,7 +6,8 @@ Source at v1.7.0: ``ray-operator/controllers/ray/common/service.go``.
 from __future__ import annotations
 
 from mlk8s.sim.addons.kuberay import names
-from mlk8s.sim.controllers.base import owner_reference
+from mlk8s.sim.api import Request
+from mlk8s.sim.controllers.base import Controller, owner_reference
 from mlk8s.sim.status import Object
 
 
@@ -70,6 +71,23 @@ def serve_service(owner: Object, cluster: Object) -> Object | None:
     if kind := cluster["spec"]["headGroupSpec"].get("serviceType"):
         spec["type"] = kind
     return _service(owner, names.serve_service(name), labels, spec)
+
+
+def provide(controller: Controller, owner: Object, made: Object) -> None:
+    """Create a Service of an owner, or let the one that is there lead where it should."""
+    where = (made["metadata"]["namespace"], made["metadata"]["name"])
+    selector = made["spec"]["selector"]
+    found = controller.api.find("services", *where)
+    if found is None:
+        controller.api.create("services", made, where[0], Request())
+        text = f"Created the service {'/'.join(where)}"
+        controller.event(owner, "Normal", "CreatedService", text)
+    elif found["spec"]["selector"] != selector:
+        controller.api.change(
+            "services", *where, lambda each: each["spec"].update(selector=selector)
+        )
+        text = f"Updated the service {'/'.join(where)}"
+        controller.event(owner, "Normal", "UpdatedService", text)
 
 
 def _ports(cluster: Object) -> dict[str, int]:

@@ -330,22 +330,7 @@ class RayServices(Controller):
             self.event(service, "Warning", "FailedToCreateService", text)
             return False
         for made in (services.head_service_of(service, cluster), serve):
-            metadata = made["metadata"]
-            where = (metadata["namespace"], metadata["name"])
-            found = self.api.find("services", *where)
-            selector = made["spec"]["selector"]
-            if found is None:
-                self.api.create("services", made, where[0], Request())
-                text = f"Created the service {'/'.join(where)}"
-                self.event(service, "Normal", "CreatedService", text)
-            elif found["spec"]["selector"] != selector:
-
-                def lead(each: Object, selector: Object = selector) -> None:
-                    each["spec"]["selector"] = selector
-
-                self.api.change("services", *where, lead)
-                text = f"Updated the service {'/'.join(where)}"
-                self.event(service, "Normal", "UpdatedService", text)
+            services.provide(self, service, made)
         return True
 
     def _endpoints(self, service: Object) -> int:

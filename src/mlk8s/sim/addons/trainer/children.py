@@ -1,4 +1,4 @@
-"""The Jobs of a JobSet: how they are made and labelled, which are which, and their counts.
+"""The Jobs of a JobSet: how they are made and labeled, which are which, and their counts.
 
 The rules are those of ``pkg/controllers/jobset_controller.go`` of JobSet v0.12.0.
 """

@@ -227,7 +227,7 @@ def dra_no_slices(context: Context) -> None:
 
 
 def daemonsets_desired_zero(context: Context) -> None:
-    """Node Feature Discovery has not labelled the nodes."""
+    """Node Feature Discovery has not labeled the nodes."""
     for state in context.states:
         node = context.api.find("nodes", "", state.name) or {"metadata": {}}
         labels = node["metadata"].get("labels") or {}
