@@ -182,6 +182,17 @@ def store(
     return 0
 
 
+def stored(results: Path) -> dict[str, Any]:
+    """What ``--record`` has written, marked as recorded.
+
+    Args:
+        results: the file beside the script.
+    """
+    found: dict[str, Any] = json.loads(results.read_text())
+    found["origin"]["kind"] = Kind.RECORDED.value
+    return found
+
+
 def origin(here: Provenance) -> dict[str, Any]:
     """Where a run was, in the form in which results are stored."""
     device = here.device.name if here.device else ""

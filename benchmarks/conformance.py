@@ -16,7 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from _common import MISSED, run
+from _common import MISSED, run, stored
 
 from mlk8s.errors import UsageError
 from mlk8s.provenance import Kind, Provenance, Table
@@ -72,10 +72,8 @@ def tables(results: dict[str, Any]) -> list[Table]:
 
 
 def recorded() -> dict[str, Any]:
-    """The results that were stored with ``--record``."""
-    kept: dict[str, Any] = json.loads(RESULTS.read_text())
-    kept["origin"]["kind"] = "recorded"
-    return kept
+    """What ``--record`` has stored."""
+    return stored(RESULTS)
 
 
 def main() -> int:

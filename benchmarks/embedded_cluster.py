@@ -26,7 +26,7 @@ from typing import Any
 
 import aiohttp
 import psutil
-from _common import run
+from _common import run, stored
 
 from mlk8s.cluster import inventory
 from mlk8s.cluster.connect import attach
@@ -173,9 +173,9 @@ async def life_of_pods() -> list[dict[str, Any]]:
             began = time.perf_counter()
             await to.all(("POST", PODS_PATH, pod(i, image=image)) for i in range(PODS))
             created = time.perf_counter() - began
-            done = f"{PODS_PATH}?fieldSelector=status.phase%3DSucceeded&limit=1"
+            done = f"{PODS_PATH}?fieldSelector=status.phase%3DSucceeded"
             while True:
-                page = json.loads(await to.send("GET", done.replace("&limit=1", "")))
+                page = json.loads(await to.send("GET", done))
                 if len(page["items"]) == PODS:
                     break
                 await asyncio.sleep(0.1)
@@ -370,10 +370,8 @@ def _cpu() -> str:
 
 
 def recorded() -> dict[str, Any]:
-    """The results that were stored with ``--record``."""
-    kept: dict[str, Any] = json.loads(RESULTS.read_text())
-    kept["origin"]["kind"] = "recorded"
-    return kept
+    """What ``--record`` has stored."""
+    return stored(RESULTS)
 
 
 def main() -> int:

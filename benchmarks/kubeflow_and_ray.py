@@ -17,7 +17,7 @@ from pathlib import Path
 from runpy import run_path
 from typing import Any
 
-from _common import of_processor, origin, run, store
+from _common import of_processor, origin, run, store, stored
 
 from mlk8s import cluster, raylocal
 from mlk8s.provenance import Kind, Table
@@ -233,8 +233,7 @@ def measure() -> dict[str, Any]:
 
 def recorded() -> dict[str, Any]:
     """What ``--record`` has stored."""
-    found: dict[str, Any] = json.loads(RESULTS.read_text())
-    return found
+    return stored(RESULTS)
 
 
 def tables(results: dict[str, Any], kind: Kind = Kind.RECORDED) -> tuple[Table, Table]:

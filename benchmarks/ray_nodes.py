@@ -6,12 +6,11 @@ scripts behind it are labs/ray/autoscale.py and labs/ray/faults.py, and the test
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from runpy import run_path
 from typing import Any
 
-from _common import of_processor, origin, run, store
+from _common import of_processor, origin, run, store, stored
 
 from mlk8s import raylocal
 from mlk8s.provenance import Kind, Table
@@ -36,8 +35,7 @@ def measure() -> dict[str, Any]:
 
 def recorded() -> dict[str, Any]:
     """What ``--record`` has stored."""
-    found: dict[str, Any] = json.loads(RESULTS.read_text())
-    return found
+    return stored(RESULTS)
 
 
 def tables(results: dict[str, Any], kind: Kind = Kind.RECORDED) -> tuple[Table, Table, Table]:

@@ -289,6 +289,7 @@ def test_a_cluster_is_contacted_only_when_asked_for(tmp_path: Path) -> None:
     quiet = here(env, tmp_path)["cluster"]
     assert quiet.status is Status.OK
     assert "a kubeconfig, not contacted" in quiet.found
+    assert here({**env, "MLK8S_CLUSTER": ""}, tmp_path)["cluster"] == quiet
     assert not log.exists()
     live = here({**env, "MLK8S_CLUSTER": "live"}, tmp_path)["cluster"]
     assert (live.status, live.found) == (Status.OK, "live, context lab")

@@ -1,4 +1,4 @@
-"""The questions of the chapters: their form, what they point to, and the dialogue in a terminal."""
+"""The questions of the chapters: their form, what they point to, and the dialog in a terminal."""
 
 from __future__ import annotations
 

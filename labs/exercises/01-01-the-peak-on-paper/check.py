@@ -33,8 +33,7 @@ def check(work: Work) -> str:
         if not math.isclose(given, right, rel_tol=0.01):
             raise Wrong(f"{key}: {given:g} is not right. {look}")
     for key, (word, others, look) in WORDS.items():
-        # YAML reads yes and no as truth.
-        said = {True: "yes", False: "no"}.get(work.answer(key), work.answer(key))
+        said = work.answer(key)
         if said not in (word, *others):
             raise Wrong(f"{key}: {said!r} is none of {', '.join(sorted((word, *others)))}.")
         if said != word:

@@ -22,11 +22,9 @@ def connection() -> Any:
     Raises:
         ClusterUnavailable: it is not up, or does not answer.
     """
-    import os
+    from mlk8s.cluster.connect import VARIABLE, attach, connect, wants_live
 
-    from mlk8s.cluster.connect import VARIABLE, attach, connect
-
-    if os.environ.get(VARIABLE, "simulated") not in ("", "simulated"):
+    if wants_live():
         live = connect()
         # On stderr, so that --json stays JSON: which cluster a command is about to touch.
         print(live.text, file=sys.stderr)

@@ -26,6 +26,11 @@ VARIABLE = "MLK8S_CLUSTER"
 MICROK8S_CONFIG = Path("/var/snap/microk8s/current/credentials/client.config")
 
 
+def wants_live() -> bool:
+    """Whether the variable asks for a cluster other than the embedded one."""
+    return os.environ.get(VARIABLE, "") not in ("", "simulated")
+
+
 @dataclass
 class _Shared:
     """An embedded cluster that this process started, and the connections to it."""

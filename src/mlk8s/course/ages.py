@@ -19,7 +19,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from mlk8s.course import canonical
+from mlk8s.course import canonical, chapters
 from mlk8s.errors import UsageError
 
 if TYPE_CHECKING:
@@ -52,7 +52,6 @@ REPAIRS: Mapping[Kind, str] = MappingProxyType(
     }
 )
 
-PRICES = "labs/ansible/paperspace/vars/prices.yml"
 VERSIONS = "labs/ansible/versions.yml"
 
 _LABEL = re.compile(r"^\[(live|recorded|spec) · (.+)\]$", re.MULTILINE)
@@ -339,10 +338,11 @@ def _repository_lists(root: Path) -> Iterator[_List]:
                 "write `Checked YYYY-MM-DD` into the comment at its top.",
             )
         yield _list(Kind.VERSION, "what the playbook installs", checked[1], VERSIONS, [VERSIONS])
-    path = root / PRICES
+    path = root / chapters.PRICES
     if path.is_file():
         listed = yaml.safe_load(path.read_text(encoding="utf-8"))["machine_prices"]
-        yield _list(Kind.PRICE, "price of a GPU hour", listed["date"], PRICES, [PRICES])
+        place = chapters.PRICES.as_posix()
+        yield _list(Kind.PRICE, "price of a GPU hour", listed["date"], place, [place])
     for path in sorted(root.glob("benchmarks/*.json")):
         origin = json.loads(path.read_text(encoding="utf-8"))["origin"]
         place = path.relative_to(root).as_posix()

@@ -186,10 +186,11 @@ def _engine(quiet: bool) -> Iterator[Engine]:
 
 def _connect(exercise: Exercise) -> Connection:
     from mlk8s.cluster import attach, connect
-    from mlk8s.cluster.connect import VARIABLE
+    from mlk8s.cluster.connect import wants_live
     from mlk8s.cluster.embedded import embedded
+    from mlk8s.course.exercises.catalogue import NODES
 
-    if os.environ.get(VARIABLE, "") not in ("", "simulated"):
+    if wants_live():
         connection = connect()
         # Which cluster a command is about to touch.
         print(connection.text, file=sys.stderr)
@@ -198,7 +199,7 @@ def _connect(exercise: Exercise) -> Connection:
     try:
         cluster = embedded()
     except ClusterUnavailable as error:
-        nodes = "" if exercise.nodes == "course" else f" --nodes {shlex.quote(exercise.nodes)}"
+        nodes = "" if exercise.nodes == NODES else f" --nodes {shlex.quote(exercise.nodes)}"
         raise ClusterUnavailable(
             error.problem, f"start one: mlk8s cluster up{nodes}; or do both at once: {renew}."
         ) from error
@@ -213,7 +214,7 @@ def _connect(exercise: Exercise) -> Connection:
 
 def _renew(name: str, *, quiet: bool) -> None:
     """Start the embedded cluster with the nodes of an exercise, in the place of one that is up."""
-    from mlk8s.cluster.connect import VARIABLE
+    from mlk8s.cluster.connect import VARIABLE, wants_live
     from mlk8s.cluster.embedded import folder
     from mlk8s.cluster.embedded import up as start_cluster
     from mlk8s.course.exercises import catalogue
@@ -222,7 +223,7 @@ def _renew(name: str, *, quiet: bool) -> None:
     from mlk8s.sim import ClusterError as Broken
 
     exercise = catalogue.find(name, catalogue.find_folder())
-    if os.environ.get(VARIABLE, "") not in ("", "simulated"):
+    if wants_live():
         raise UsageError(
             f"--new-cluster is for the embedded cluster, and {VARIABLE}={os.environ[VARIABLE]}.",
             f"leave it out, or unset {VARIABLE}.",

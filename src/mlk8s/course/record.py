@@ -1,6 +1,6 @@
 """Record a machine: what its GPU did, stored so that the book can show it anywhere.
 
-The chapters themselves are the programme: they are executed live, and every measured call of a
+The chapters themselves are the program: they are executed live, and every measured call of a
 cell or of the library is written down on its way back (:mod:`mlk8s.gpu.source`). So a recording
 holds what the book asks for, measured by the code that the book shows.
 """

@@ -401,7 +401,8 @@ def _checked(store_mib: int, nodes: Sequence[Machine]) -> Any:
             import ray
     except ModuleNotFoundError as error:
         raise UsageError(
-            "Ray is not installed.", "install this package with its extra 'ray'."
+            "Ray is not installed.",
+            "install the course's packages with `make setup` in its folder.",
         ) from error
     finally:
         logging.disable(before)

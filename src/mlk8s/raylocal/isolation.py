@@ -170,9 +170,9 @@ def quiet_loggers(stack: ExitStack) -> None:
     except ImportError:  # Ray without its extra "data"
         return
     context = DataContext.get_current()
-    stack.callback(setattr, context, "enable_progress_bars", context.enable_progress_bars)
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
+    for option in ("enable_progress_bars", "print_on_execution_start"):
+        stack.callback(setattr, context, option, getattr(context, option))
+        setattr(context, option, False)
 
 
 def handler_kept(stack: ExitStack) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mlk8s.cluster import Connection
-from mlk8s.cluster.connect import VARIABLE
+from mlk8s.cluster.connect import VARIABLE, wants_live
 from mlk8s.course.exercises import catalogue
 from mlk8s.course.exercises.catalogue import REPAIR, Exercise, Needs
 from mlk8s.course.exercises.progress import Progress, Record, writable
@@ -181,7 +181,7 @@ class Engine:
             try:
                 stage = self._stage(exercise, strict=False)
             except ClusterUnavailable as error:
-                if _live():
+                if wants_live():
                     raise
                 notes.append(f"{error.problem} So nothing is to be removed there.")
             else:
@@ -215,7 +215,7 @@ class Engine:
             source.device()
         if not exercise.needs.cluster:
             return Stage(exercise, self.folder(exercise), None, self.say)
-        if exercise.needs is Needs.EMBEDDED and _live():
+        if exercise.needs is Needs.EMBEDDED and wants_live():
             raise ClusterUnavailable(
                 f"Exercise {exercise.number} breaks or rebuilds parts of the cluster, so it runs "
                 f"on the embedded one alone, and {VARIABLE}={os.environ[VARIABLE]}. Nothing was "
@@ -318,10 +318,6 @@ def home(exercises: Path) -> Path:
     moved = os.environ.get(WORK)
     base = Path(moved).expanduser() if moved else exercises.parent.parent / "work"
     return base.absolute() / "exercises"
-
-
-def _live() -> bool:
-    return os.environ.get(VARIABLE, "") not in ("", "simulated")
 
 
 def _same(one: Path, other: Path) -> bool:

@@ -55,11 +55,7 @@ class Progress:
         Raises:
             UsageError: the file is damaged, foreign, or of a later version of the course.
         """
-        known = {field.name for field in fields(Record)}
-        return {
-            name: Record(**{key: value for key, value in record.items() if key in known})
-            for name, record in self._document()["exercises"].items()
-        }
+        return {name: _record(entry) for name, entry in self._document()["exercises"].items()}
 
     def of(self, name: str) -> Record:
         """The record of one exercise."""
@@ -87,10 +83,9 @@ class Progress:
 
     def _change(self, name: str, change: Any) -> None:
         document = self._document()
-        before = self.of(name)
         # Entries of exercises and keys that this version does not know stay as they are.
         kept = document["exercises"].get(name, {})
-        document["exercises"][name] = {**kept, **asdict(change(before))}
+        document["exercises"][name] = {**kept, **asdict(change(_record(kept)))}
         with writable(self.path.parent):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             handle, fresh = tempfile.mkstemp(dir=self.path.parent, prefix=".progress-")
@@ -134,6 +129,11 @@ class Progress:
             "changed.",
             "repair it, or move it away to begin a new one; your answers are not in it.",
         )
+
+
+def _record(entry: dict[str, Any]) -> Record:
+    known = {field.name for field in fields(Record)}
+    return Record(**{key: value for key, value in entry.items() if key in known})
 
 
 @contextmanager

@@ -24,6 +24,8 @@ from mlk8s.errors import ClusterError, Mlk8sError, UsageError
 Object = dict[str, Any]
 T = TypeVar("T")
 
+#: The file of the reader's values.
+ANSWER = "answer.yaml"
 #: On the exercise's namespace: what a check has applied, so that the next one can take it away.
 APPLIED = "mlk8s.dev/applied"
 _LOOK_EVERY_S = 0.05
@@ -128,39 +130,42 @@ class Work:
                 )
         return found
 
-    def answer(self, key: str, *, file: str = "answer.yaml") -> Any:
-        """A value that the reader wrote down.
+    def answer(self, key: str) -> Any:
+        """A value that the reader wrote down; YAML reads yes and no as truth, here they are words.
 
         Raises:
             Wrong: it is not there.
         """
-        found = self.documents(file)[0]
-        if not isinstance(found, dict):
-            raise Wrong(f"{file} is no list of `key: value` lines.")
-        if found.get(key) is None:
-            raise Wrong(f"{file}: {key} has no value yet.")
-        return found[key]
+        document = self.documents(ANSWER)[0]
+        if not isinstance(document, dict):
+            raise Wrong(f"{ANSWER} is no list of `key: value` lines.")
+        found = document.get(key)
+        if found is None:
+            raise Wrong(f"{ANSWER}: {key} has no value yet.")
+        if isinstance(found, bool):
+            return "yes" if found else "no"
+        return found
 
-    def number(self, key: str, unit: str, *, file: str = "answer.yaml") -> float:
+    def number(self, key: str, unit: str) -> float:
         """The same for a figure.
 
         Raises:
             Wrong: it is not a plain number.
         """
-        found = self.answer(key, file=file)
-        if isinstance(found, bool) or not isinstance(found, int | float):
-            raise Wrong(f"{file}: {key} is {found!r}; write a plain number, in {unit}.")
+        found = self.answer(key)
+        if not isinstance(found, int | float):
+            raise Wrong(f"{ANSWER}: {key} is {found!r}; write a plain number, in {unit}.")
         return float(found)
 
-    def count(self, key: str, *, file: str = "answer.yaml") -> int:
+    def count(self, key: str) -> int:
         """The same for a number of things.
 
         Raises:
             Wrong: it is not whole, or less than nothing.
         """
-        found = self.number(key, "whole numbers", file=file)
-        if found != int(found) or found < 0:
-            raise Wrong(f"{file}: {key} is {found:g}; write a whole number, 0 or more.")
+        found = self.number(key, "whole numbers")
+        if not found.is_integer() or found < 0:
+            raise Wrong(f"{ANSWER}: {key} is {found:g}; write a whole number, 0 or more.")
         return int(found)
 
     def judge(

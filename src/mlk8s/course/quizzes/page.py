@@ -1,4 +1,4 @@
-"""How questions look: HTML for the book and for JupyterLab, plain text, a dialogue in a terminal.
+"""How questions look: HTML for the book and for JupyterLab, plain text, a dialog in a terminal.
 
 The HTML needs no script, since JupyterLab runs none in a notebook that it does not trust: each
 choice is a ``<details>`` that opens on its feedback. In the book ``quiz.js`` makes a form of it.
