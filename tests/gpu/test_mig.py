@@ -302,10 +302,13 @@ def test_what_runs_is_kept_even_at_the_cost_of_steps() -> None:
 def test_a_change_that_cannot_be() -> None:
     with pytest.raises(UsageError, match=r"4g.40gb \+ 4g.40gb do not fit on NVIDIA H100"):
         mig.change(Layout(H100), ["4g.40gb", "4g.40gb"])
-    with pytest.raises(
-        UsageError, match=r"No instance starts at slice 3.*the start of one .*: empty"
-    ):
+    with pytest.raises(UsageError, match=r"No instance starts at slice 3.*the GPU has no instance"):
         mig.change(Layout(H100), ["4g.40gb"], running=[3])
+    [cut, *_] = mig.maximal(H100)
+    taken = {instance.start for instance in cut.instances}
+    free = next(start for start in range(8) if start not in taken)
+    with pytest.raises(UsageError, match=rf"slice {free}.*the start of one that is there: \S"):
+        mig.change(cut, ["1g.10gb"], running=[free])
 
 
 LAYOUTS = {g.id: [Layout(g), *mig.maximal(g)] for g in (A30, H100)}

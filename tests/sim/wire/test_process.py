@@ -36,16 +36,23 @@ def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def left(directory: Path) -> list[str]:
     """Files of clusters, and processes that belong to one of this folder."""
-    found = [str(path) for path in directory.rglob("*") if path != directory / "mlk8s"]
+    # os.walk passes over a folder that goes away meanwhile.
+    found = [
+        os.path.join(where, name)
+        for where, folders, files in os.walk(directory)
+        for name in (*folders, *files)
+        if Path(where, name) != directory / "mlk8s"
+    ]
     for process in psutil.process_iter():
         try:
-            words = [*process.cmdline(), *process.environ().values()]
+            line = process.cmdline()
+            words = [*line, *process.environ().values()]
         except psutil.Error:
             continue
         if process.pid != os.getpid() and any(
             word.startswith(str(directory / "mlk8s")) for word in words
         ):
-            found.append(" ".join(process.cmdline()))
+            found.append(" ".join(line))
     return found
 
 
