@@ -54,17 +54,54 @@ test: setup tools clients _build/node/.installed ## all that CI checks; does its
 	$(BIN)/ruff format --check --quiet $(CODE)
 	$(BIN)/ruff format --check --quiet --line-length $(NOTEBOOK_WIDTH) $(NOTEBOOKS)
 	$(BIN)/ruff check --quiet $(CODE) $(NOTEBOOKS)
-	$(BIN)/mypy
 	$(BIN)/mlk8s notebooks check $(NOTEBOOKS)
-	@# By papermill those that take a minute at most; nbval executes all, and `make book` runs all.
-	$(BIN)/mlk8s run $(filter-out notebooks/07-% notebooks/08-%,$(NOTEBOOKS))
-	$(BIN)/python -m pytest -q -p no:cacheprovider --nbval --nbval-current-env --nbval-cell-timeout 300 $(NOTEBOOKS)
-	@$(MAKE) --no-print-directory $(SITE)/.built
-	@# Three tests at a time load a small machine, and some of them wait for real processes. What fails
-	@# there runs once more, alone; what fails twice has failed.
-	$(BIN)/python -m pytest -q -n 3 --dist loadfile || { [ $$? = 1 ] && \
+	@mkdir -p $(PASSED)
+	@# Each waits much, for a server, a browser or a pod, so that they share the processors.
+	@$(MAKE) --no-print-directory --jobs=3 types notebooks tests
+
+.PHONY: types
+types:
+	$(BIN)/mypy
+
+# What has passed is not run again before something that it stands on has changed; `make clean`
+# forgets it. Folders are named too: a file that is gone changes the folder that it was in.
+PASSED := _build/passed
+contents = $(shell find $(1) -name __pycache__ -prune -o -print)
+LIBRARY := $(call contents,src/mlk8s labs) $(wildcard benchmarks/*.json) pyproject.toml requirements.lock
+
+.PHONY: notebooks
+notebooks:
+	@echo "The notebooks run beside the tests; what they say is in $(PASSED)/notebooks.log"
+	@$(MAKE) --no-print-directory --jobs=1 $(PASSED)/papermill $(addprefix $(PASSED)/,$(NOTEBOOKS)) \
+		> $(PASSED)/notebooks.log 2>&1 || { cat $(PASSED)/notebooks.log; exit 1; }
+	@echo "All $(words $(NOTEBOOKS)) notebooks passed."
+
+# By papermill those that take seconds; nbval executes all, and `make book` runs all.
+$(PASSED)/papermill: $(LIBRARY) $(wildcard notebooks/0[1-4]-*.ipynb)
+	$(BIN)/mlk8s run $(filter %.ipynb,$^)
+	@touch $@
+
+# What fails once may have waited too long for the machine; what fails twice has failed.
+$(PASSED)/%.ipynb: %.ipynb $(LIBRARY)
+	@mkdir -p $(@D)
+	$(call nbval,$<) || $(call nbval,$<)
+	@touch $@
+nbval = $(BIN)/python -m pytest -q -p no:cacheprovider --nbval --nbval-current-env --nbval-cell-timeout 300 $(1)
+
+# Three tests at a time load a small machine, and some of them wait for real processes. What fails
+# there runs once more, alone; what fails twice has failed.
+.PHONY: tests
+tests: $(SITE)/.built
+	$(BIN)/python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder $(LEFT_OUT) || { [ $$? = 1 ] && \
 		echo "The tests named above failed; they run once more, one at a time." && \
-		$(BIN)/python -m pytest -q --last-failed --last-failed-no-failures none; }
+		$(BIN)/python -m pytest -q --last-failed --last-failed-no-failures none $(LEFT_OUT); }
+	@touch $(PASSED)/playbooks
+
+PLAYBOOK_TESTS := tests/labs/ansible tests/labs/paperspace tests/labs/test_classroom.py
+LEFT_OUT = $(if $(shell $(MAKE) --question $(PASSED)/playbooks && echo passed),$(PLAYBOOK_TESTS:%=--ignore=%))
+$(PASSED)/playbooks: $(call contents,labs/ansible $(PLAYBOOK_TESTS) src/mlk8s/sim src/mlk8s/cluster) \
+	tests/conftest.py Makefile pyproject.toml requirements.lock
+	@: passed with the others
 
 .PHONY: serve
 serve: setup ## show the built site on loopback; PORT=8000

@@ -32,6 +32,23 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
+#: Where tests take minutes: they begin first, or one of them would be alone at the end.
+LONG = (
+    "labs/ansible",
+    "labs/exercises",
+    "labs/ray",
+    "sim/addons/kuberay",
+    "site",
+    "labs/paperspace",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the long ones first; what is in one file keeps its order."""
+    folders = [HERE / each for each in LONG]
+    items.sort(key=lambda item: not any(folder in item.path.parents for folder in folders))
+
+
 @pytest.fixture(scope="session")
 def compile_library(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Path]:
     """Make a folder that holds a C source's code as ``libnvidia-ml.so.1``."""

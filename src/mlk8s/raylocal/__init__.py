@@ -141,7 +141,6 @@ class Local:
         return self._launch(
             machine,
             gcs_address=self.head._handle.gcs_address,
-            include_log_monitor=False,  # the head's reads the files of all
             # None: a free one.
             dashboard_agent_listen_port=None,
         )
@@ -162,6 +161,7 @@ class Local:
             node_manager_port=0,
             min_worker_port=0,
             max_worker_port=0,
+            include_log_monitor=False,  # it sends the workers' prints to a driver that wants none
             **asked,
         )
         head = not self.nodes
@@ -352,6 +352,7 @@ def start(
         head = local._launch(
             Machine(cpus, gpus, store_mib),
             include_dashboard=False,
+            no_monitor=True,  # the autoscaler; nodes come by add()
             _system_config={**_HEALTH, **(system or {})},
         )
         stack.callback(ray.shutdown)

@@ -126,7 +126,7 @@ def play(*machines: Machine, only: str = "", book: str = "site.yml", **variables
     return _run(site, [*command, *(["--tags", only] if only else []), str(PLAYBOOK / book)])
 
 
-def make_node(machine: Machine) -> Run:
+def make_node(machine: Machine, only: str) -> Run:
     """``make node HOST=ubuntu@ADDRESS`` in this repository.
 
     Beside the host it is told this test's key and waits. Ansible is that of the environment that
@@ -144,7 +144,7 @@ def make_node(machine: Machine) -> Run:
     words = [
         f"HOST={USER}@{address}",
         f"NODE_VENV={os.path.relpath(venv, REPOSITORY)}",
-        f"ARGS=--extra-vars @{said}",
+        f"ARGS=--extra-vars @{said} --tags {only}",
     ]
     return _run(site, ["make", "--directory", str(REPOSITORY), "node", *words])
 
