@@ -136,7 +136,7 @@ def test_the_commands(mlk8s: Run) -> None:
     status = json.loads(mlk8s("status", "--json").stdout)
     assert status["addons"] == ["kueue"]
     listed, *_ = json.loads(mlk8s("addon", "list", "--json").stdout)
-    assert listed["active"] and listed["not_modelled"]
+    assert listed["active"] and listed["not_modeled"]
     table = mlk8s("addon", "list").stdout
     assert "0.19.2" in table and max(map(len, table.splitlines())) <= 80
     assert mlk8s("addon", "disable", "kueue").stdout == "Add-on kueue is off.\n"

@@ -202,7 +202,7 @@ def test_each_choice_is_answered_or_refused_at_an_input(calculator: type[Calcula
         ("memory", {"share": "nan"}, "share", "out of range"),
         ("memory", {"share": "101"}, "share", "from 1 to 100"),
         ("memory", {"gpu": "h1000"}, "gpu", "h100-sxm"),
-        ("memory", {"colour": "red"}, "colour", "no input"),
+        ("memory", {"color": "red"}, "color", "no input"),
         ("memory", {"model": "another", "kv_heads": "5"}, "kv_heads", "does not divide"),
         ("memory", {"model": "another", "width": "4100"}, "heads", "does not divide"),
         ("roofline", {"gpu": "t4"}, "dtype", "take fp16, int8, fp32"),

@@ -301,7 +301,7 @@ def list_addons(as_json: Json = False) -> None:
             "yes" if each["active"] else "no",
             Text(each["title"]),
             Text(f"{each['version']} ({each['date']}), {each['source']}"),
-            Text("; ".join(each["not_modelled"])),
+            Text("; ".join(each["not_modeled"])),
         )
     console.print(table)
 

@@ -108,7 +108,7 @@ def run_to_end(work: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine, also in a notebook, whose own event loop is running.
 
     Raises:
-        KeyboardInterrupt: on Ctrl-C, when all requests have been cancelled.
+        KeyboardInterrupt: on Ctrl-C, when all requests have been canceled.
     """
     loop = asyncio.new_event_loop()
     task = loop.create_task(work)

@@ -151,6 +151,8 @@ class Local:
         from ray._private.node import Node as Daemons
         from ray._private.parameter import RayParams
 
+        # It sends the workers' prints to a driver, and this one wants none.
+        asked["include_log_monitor"] = False
         parameters = RayParams(
             num_cpus=machine.cpus,
             num_gpus=machine.gpus,
@@ -161,7 +163,6 @@ class Local:
             node_manager_port=0,
             min_worker_port=0,
             max_worker_port=0,
-            include_log_monitor=False,  # it sends the workers' prints to a driver that wants none
             **asked,
         )
         head = not self.nodes

@@ -80,7 +80,7 @@ def test_they_go_with_the_service() -> None:
     play(story)
 
 
-def test_a_pod_that_is_labelled_otherwise_leaves_its_service() -> None:
+def test_a_pod_that_is_labeled_otherwise_leaves_its_service() -> None:
     async def story(cluster: Cluster) -> None:
         await serve(cluster)
         cluster.run_all()

@@ -50,7 +50,7 @@ def test_a_file(tmp_path):
         ("{gpu: h99}", "nodes[0].gpu: 'h99' is not known; known: h100,"),
         ("{gpus: 2}", "nodes[0].gpus: 2 of what? 'gpu' is missing"),
         ("{gpu: h100, gpus: 0}", "nodes[0].gpus: 0 is not a whole number from 1 to 16"),
-        ("{gpu: h100, colour: red}", "nodes[0].colour: no such key; known: name,"),
+        ("{gpu: h100, color: red}", "nodes[0].color: no such key; known: name,"),
         ("{gpu: h100, mig: all-1g.5gb}", "nodes[0].mig: 'all-1g.5gb' is not for NVIDIA H100"),
         ("{gpu: t4, mig: all-balanced}", "known: all-disabled: the model has no MIG"),
         ("{gpu: h100, migStrategy: both}", "'both' is not known; known: none, single, mixed"),

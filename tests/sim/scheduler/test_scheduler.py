@@ -148,7 +148,7 @@ def test_what_helps_is_noticed_at_once(play: Play) -> None:
 def test_labels_taints_and_cordons_are_noticed(play: Play) -> None:
     async def test(cluster: Cluster) -> None:
         taint = {"key": "k", "effect": "NoSchedule"}
-        cluster.node("labelled")
+        cluster.node("labeled")
         cluster.node("tainted", taints=[taint], labels={"for": "b"})
         cluster.node("cordoned", unschedulable=True, labels={"for": "c"})
         cluster.pod("a", nodeSelector={"for": "a"})
@@ -157,13 +157,13 @@ def test_labels_taints_and_cordons_are_noticed(play: Play) -> None:
         await cluster.pass_time()
         assert [cluster.where(name) for name in "abc"] == [None, None, None]
         change = cluster.api.change
-        change("nodes", "", "labelled", lambda obj: obj["metadata"]["labels"].update({"for": "a"}))
+        change("nodes", "", "labeled", lambda obj: obj["metadata"]["labels"].update({"for": "a"}))
         await cluster.pass_time()
         change("nodes", "", "tainted", lambda obj: obj["spec"].update(taints=[]))
         await cluster.pass_time()
         change("nodes", "", "cordoned", lambda obj: obj["spec"].pop("unschedulable"))
         await cluster.pass_time()
-        assert [cluster.where(name) for name in "abc"] == ["labelled", "tainted", "cordoned"]
+        assert [cluster.where(name) for name in "abc"] == ["labeled", "tainted", "cordoned"]
 
     play(test)
 

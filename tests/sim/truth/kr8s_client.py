@@ -2,7 +2,7 @@
 
 usage: python kr8s_client.py KUBECONFIG NODE IMAGE
 
-NODE is a node with a kubelet, labelled ``nvidia.com/gpu.present``; IMAGE prints something and runs
+NODE is a node with a kubelet, labeled ``nvidia.com/gpu.present``; IMAGE prints something and runs
 on. A call that does not end is the caller's to stop.
 """
 

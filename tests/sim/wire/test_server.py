@@ -274,12 +274,12 @@ def test_a_dry_run_stores_nothing_and_is_no_event(client: Client) -> None:
 
 
 def test_an_unknown_field_is_warned_of_or_refused(client: Client) -> None:
-    body = {**configmap("unknown"), "colour": "red"}
+    body = {**configmap("unknown"), "color": "red"}
     warned = client("POST", f"{CONFIGMAPS}?dryRun=All", body)
-    assert warned.headers["Warning"] == '299 - "unknown field \\"colour\\""'
+    assert warned.headers["Warning"] == '299 - "unknown field \\"color\\""'
     strict = client("POST", f"{CONFIGMAPS}?fieldValidation=Strict", body)
     assert strict.status == 400
-    assert 'strict decoding error: unknown field "colour"' in strict.message
+    assert 'strict decoding error: unknown field "color"' in strict.message
     ignored = client("POST", f"{CONFIGMAPS}?dryRun=All&fieldValidation=Ignore", body)
     assert "Warning" not in ignored.headers
 

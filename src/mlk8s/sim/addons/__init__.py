@@ -46,7 +46,7 @@ def known() -> list[Object]:
             "group": addon.group,
             "group_version": addon.group_version,
             "install": addon.install,
-            "not_modelled": list(addon.not_modelled),
+            "not_modeled": list(addon.not_modeled),
         }
         for addon in _all().values()
     ]

@@ -98,7 +98,7 @@ class Addon:
         install: the command that installs that version in a real cluster.
         definitions: makes its CustomResourceDefinitions.
         build: makes the rest, once these are served.
-        not_modelled: what of the project is left out.
+        not_modeled: what of the project is left out.
     """
 
     name: str
@@ -111,7 +111,7 @@ class Addon:
     install: str
     definitions: Callable[[], list[Object]]
     build: Callable[[Setting], Parts]
-    not_modelled: Sequence[str]
+    not_modeled: Sequence[str]
 
     @property
     def mark(self) -> str:

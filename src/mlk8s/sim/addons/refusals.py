@@ -29,7 +29,7 @@ def refuse(
         raise denied(webhook, told, code, reason)
 
 
-def unmodelled(path: str, addon: str, instead: str = "") -> FieldError:
+def unmodeled(path: str, addon: str, instead: str = "") -> FieldError:
     """A field that an add-on does not act on.
 
     Args:

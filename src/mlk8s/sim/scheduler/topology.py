@@ -115,7 +115,7 @@ class PodTopologySpread(Plugin):
     _skewed = Verdict(
         Code.UNSCHEDULABLE, ("node(s) didn't match pod topology spread constraints",), name
     )
-    _unlabelled = Verdict(
+    _unlabeled = Verdict(
         Code.UNRESOLVABLE,
         ("node(s) didn't match pod topology spread constraints (missing required label)",),
         name,
@@ -181,7 +181,7 @@ class PodTopologySpread(Plugin):
         for index, constraint in enumerate(skew.constraints):
             domain = node.labels.get(constraint.key)
             if domain is None:
-                return self._unlabelled
+                return self._unlabeled
             there = skew.counts[index].get(domain, 0) + constraint.selector.matches(labels)
             if there - skew.lowest(index) > constraint.max_skew:
                 return self._skewed
@@ -213,14 +213,14 @@ class PodTopologySpread(Plugin):
             scoring.weights.append(math.log(domains + 2))
         return None
 
-    def _sum(self, scoring: _Scoring, index: int, per_node: Counter[str], labelled: bool) -> None:
+    def _sum(self, scoring: _Scoring, index: int, per_node: Counter[str], labeled: bool) -> None:
         """Add up what nodes have to what domains have."""
         counts, constraint = scoring.counts[index], scoring.constraints[index]
         for name, count in per_node.items():
             node = self._cache.nodes.get(name)
             if node is None or not constraint.counts(node):
                 continue
-            if labelled and not all(other.key in node.labels for other in scoring.constraints):
+            if labeled and not all(other.key in node.labels for other in scoring.constraints):
                 continue
             domain = node.labels.get(constraint.key, "")
             if domain in counts:

@@ -89,7 +89,7 @@ def test_names(lab: ServingLab) -> None:
         ({**OWN, "workerSpec": {"tensorParallelSize": 2}}, {}, "spec.predictor.workerSpec"),
     ],
 )
-def test_what_is_not_modelled_says_so(
+def test_what_is_not_modeled_says_so(
     lab: ServingLab, predictor: dict[str, Any], spec: dict[str, Any], path: str
 ) -> None:
     message = lab.refused(predictor, **spec)

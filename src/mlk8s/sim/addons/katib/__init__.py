@@ -47,7 +47,7 @@ ADDON = Addon(
     install=f'kubectl apply -k "{_INSTALLS}/katib-standalone?ref=v{_RELEASE}"',
     definitions=definitions,
     build=_build,
-    not_modelled=(
+    not_modeled=(
         "the Deployment, Service and roles of a Suggestion, db-manager and its database, the UI: "
         "the search and what Trials have reported are in the simulator's memory",
         "algorithms other than random, grid, tpe and multivariate-tpe: hyperband, "

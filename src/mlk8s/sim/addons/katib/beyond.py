@@ -28,25 +28,25 @@ def check(api: Api, spec: Object, read: ConfigMapData) -> Iterator[FieldError]:
         told = "the embedded cluster's add-on katib needs the package optuna: pip install optuna"
         yield forbidden("spec.algorithm", told)
     if "nasConfig" in spec:
-        yield _unmodelled("spec.nasConfig", "give spec.parameters")
+        yield _unmodeled("spec.nasConfig", "give spec.parameters")
     if spec["resumePolicy"] == names.FROM_VOLUME:
-        yield _unmodelled("spec.resumePolicy", "choose Never or LongRunning")
+        yield _unmodeled("spec.resumePolicy", "choose Never or LongRunning")
     collector = spec["metricsCollectorSpec"]
     if collector["collector"].get("kind") != "StdOut":
-        yield _unmodelled(
+        yield _unmodeled(
             f"{_COLLECTOR}.collector.kind", "choose StdOut, and print a line such as loss=0.3"
         )
     for part in ("httpGet", "fileSystemPath"):
         if part in (collector.get("source") or {}):
-            yield _unmodelled(f"{_COLLECTOR}.source.{part}", "the collector reads the log")
+            yield _unmodeled(f"{_COLLECTOR}.source.{part}", "the collector reads the log")
     for index, parameter in enumerate(spec.get("parameters") or ()):
         path = f"spec.parameters[{index}]"
         if parameter["parameterType"] == "unknown":
-            yield _unmodelled(f"{path}.parameterType", "name a type")
+            yield _unmodeled(f"{path}.parameterType", "name a type")
         if parameter["feasibleSpace"]["distribution"] in _NOT_IN_OPTUNA:
             # Katib's service for Optuna leaves such a parameter out of the search.
             told = "choose uniform or logUniform"
-            yield _unmodelled(f"{path}.feasibleSpace.distribution", told)
+            yield _unmodeled(f"{path}.feasibleSpace.distribution", told)
     yield from _template(api, spec["trialTemplate"], read)
 
 
@@ -66,11 +66,11 @@ def _template(api: Api, template: Object, read: ConfigMapData) -> Iterator[Field
     kind = (spec["apiVersion"], spec["kind"])
     if kind not in names.RUN_KINDS:
         known = " and ".join(f"{version} {each}" for version, each in names.RUN_KINDS)
-        yield _unmodelled(f"{path}.kind", f"the kinds that it runs are {known}")
+        yield _unmodeled(f"{path}.kind", f"the kinds that it runs are {known}")
     elif api.registry.of_kind(*kind) is None:
         told = "no TrainJobs are served: enable the add-on trainer first"
         yield forbidden(f"{path}.kind", told)
 
 
-def _unmodelled(path: str, instead: str) -> FieldError:
-    return refusals.unmodelled(path, "katib", instead)
+def _unmodeled(path: str, instead: str) -> FieldError:
+    return refusals.unmodeled(path, "katib", instead)

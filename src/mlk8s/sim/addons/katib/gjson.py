@@ -1,6 +1,6 @@
 """Success and failure conditions of trial templates: the part of GJSON that they are written in.
 
-Katib evaluates them with ``github.com/tidwall/gjson``. Modelled is the form of Katib's own
+Katib evaluates them with ``github.com/tidwall/gjson``. Modeled is the form of Katib's own
 defaults: a path to a list, and queries that filter it,
 ``status.conditions.#(type=="Complete")#|#(status=="True")#``; also with a query that takes the
 first match, ``#(type=="Complete")``, as the last step.

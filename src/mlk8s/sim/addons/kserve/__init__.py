@@ -46,7 +46,7 @@ ADDON = Addon(
     ),
     definitions=definitions,
     build=_build,
-    not_modelled=(
+    not_modeled=(
         "refused: Knative and ModelMesh mode, and with them scaling to zero; in Standard mode "
         "minReplicas 0 is 1, and canaryTrafficPercent changes nothing, as in KServe",
         "refused: transformers, explainers, canaries, workers on several nodes, loggers, batchers, "

@@ -11,7 +11,7 @@ from mlk8s.sim.addons.base import Hook, denied
 from mlk8s.sim.addons.kserve import names
 from mlk8s.sim.addons.kserve.runtimes import Runtime, runtimes
 from mlk8s.sim.addons.kserve.schemas import check_container
-from mlk8s.sim.addons.refusals import refuse, unmodelled
+from mlk8s.sim.addons.refusals import refuse, unmodeled
 from mlk8s.sim.api import Api
 from mlk8s.sim.resources import Resource
 from mlk8s.sim.status import Object
@@ -34,7 +34,7 @@ class RuntimeHook(Hook):
         webhook = f"{resource.kind.lower()}.kserve-webhook-server.validator"
         spec = obj["spec"]
         if spec.get("workerSpec"):
-            refuse(webhook, [unmodelled("spec.workerSpec", "kserve")])
+            refuse(webhook, [unmodeled("spec.workerSpec", "kserve")])
         for number, each in enumerate(spec["containers"]):
             check_container(self.api, webhook, f"spec.containers[{number}]", each)
         if spec.get("disabled"):

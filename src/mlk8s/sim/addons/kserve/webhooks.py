@@ -15,7 +15,7 @@ from mlk8s.sim.addons.base import Hook, denied
 from mlk8s.sim.addons.kserve import names
 from mlk8s.sim.addons.kserve.predictor import FORMATS, container_part, pod_part, source
 from mlk8s.sim.addons.kserve.schemas import check_container, check_pod
-from mlk8s.sim.addons.refusals import refuse, unmodelled
+from mlk8s.sim.addons.refusals import refuse, unmodeled
 from mlk8s.sim.api import Api
 from mlk8s.sim.resources import Resource
 from mlk8s.sim.status import FieldError, Object
@@ -194,27 +194,27 @@ def _beyond(obj: Object) -> Iterator[FieldError]:
     predictor = spec["predictor"]
     model = predictor.get("model") or {}
     if annotations.get(names.MODE) != names.STANDARD:
-        yield _unmodelled(f"metadata.annotations[{names.MODE}]", "use Standard")
+        yield _unmodeled(f"metadata.annotations[{names.MODE}]", "use Standard")
     if annotations.get(names.AUTOSCALER_CLASS) == "keda":
-        yield _unmodelled(f"metadata.annotations[{names.AUTOSCALER_CLASS}]", "use hpa or none")
+        yield _unmodeled(f"metadata.annotations[{names.AUTOSCALER_CLASS}]", "use hpa or none")
     for part in ("transformer", "explainer", "canary"):
         if spec.get(part):
-            yield _unmodelled(f"spec.{part}")
+            yield _unmodeled(f"spec.{part}")
     for part in _UNMODELLED:
         if predictor.get(part):
-            yield _unmodelled(f"{_PREDICTOR}.{part}")
+            yield _unmodeled(f"{_PREDICTOR}.{part}")
     for part in ("storage", "confidential"):
         if model.get(part):
-            yield _unmodelled(f"{_PREDICTOR}.model.{part}")
+            yield _unmodeled(f"{_PREDICTOR}.model.{part}")
     for number, each in enumerate((predictor.get("autoScaling") or {}).get("metrics") or ()):
         if each.get("type") != "Resource" or "resource" not in each:
             where = f"{_PREDICTOR}.autoScaling.metrics[{number}]"
-            yield _unmodelled(where, "use type Resource")
+            yield _unmodeled(where, "use type Resource")
     place = source(predictor)
     if place and not place.startswith(names.CLAIM):
         where = f"{_PREDICTOR}.model.storageUri" if model else f"{_PREDICTOR}.containers[0].env"
-        yield _unmodelled(where, "there is no network to load from; use pvc://CLAIM/PATH")
+        yield _unmodeled(where, "there is no network to load from; use pvc://CLAIM/PATH")
 
 
-def _unmodelled(path: str, instead: str = "") -> FieldError:
-    return unmodelled(path, "kserve", instead)
+def _unmodeled(path: str, instead: str = "") -> FieldError:
+    return unmodeled(path, "kserve", instead)

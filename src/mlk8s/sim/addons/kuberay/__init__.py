@@ -46,7 +46,7 @@ ADDON = Addon(
     ),
     definitions=definitions,
     build=_build,
-    not_modelled=(
+    not_modeled=(
         "the network between pods: the head's address is 127.0.0.1 and ports are free ones of this "
         "machine; set in the pods alone, whose annotation mlk8s.dev/set-for-this-machine names "
         "what; the head is asked through services/NAME-head-svc:dashboard/proxy",

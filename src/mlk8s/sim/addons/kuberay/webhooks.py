@@ -11,7 +11,7 @@ from typing import Any
 
 from mlk8s.sim.addons.base import Hook, denied
 from mlk8s.sim.addons.kuberay import names
-from mlk8s.sim.addons.refusals import refuse, unmodelled
+from mlk8s.sim.addons.refusals import refuse, unmodeled
 from mlk8s.sim.api import Api
 from mlk8s.sim.resources import Resource
 from mlk8s.sim.status import FieldError, Object, StatusError
@@ -78,38 +78,38 @@ class RefusalHook(Hook):
 def _annotated(obj: Object) -> Iterator[FieldError]:
     annotations = obj["metadata"].get("annotations") or {}
     if annotations.get(names.FAULT_TOLERANT):
-        yield unmodelled(f"metadata.annotations[{names.FAULT_TOLERANT}]", _ADDON)
+        yield unmodeled(f"metadata.annotations[{names.FAULT_TOLERANT}]", _ADDON)
 
 
 def _cluster(path: str, spec: Object) -> Iterator[FieldError]:
     for part in _CLUSTER_PARTS:
         if spec.get(part):
-            yield unmodelled(f"{path}.{part}", _ADDON)
+            yield unmodeled(f"{path}.{part}", _ADDON)
     if (spec.get("authOptions") or {}).get("enableK8sTokenAuth"):
-        yield unmodelled(f"{path}.authOptions.enableK8sTokenAuth", _ADDON, "use mode token")
+        yield unmodeled(f"{path}.authOptions.enableK8sTokenAuth", _ADDON, "use mode token")
     for part in _HEAD_PARTS:
         if spec["headGroupSpec"].get(part):
-            yield unmodelled(f"{path}.headGroupSpec.{part}", _ADDON)
+            yield unmodeled(f"{path}.headGroupSpec.{part}", _ADDON)
     for number, group in enumerate(spec.get("workerGroupSpecs") or ()):
         if group["numOfHosts"] > 1:
             where = f"{path}.workerGroupSpecs[{number}].numOfHosts"
-            yield unmodelled(where, _ADDON, "use replicas of one host")
+            yield unmodeled(where, _ADDON, "use replicas of one host")
 
 
 def _job(spec: Object) -> Iterator[FieldError]:
     if spec["submissionMode"] != _SUBMISSION:
-        yield unmodelled("spec.submissionMode", _ADDON, f"use {_SUBMISSION}")
+        yield unmodeled("spec.submissionMode", _ADDON, f"use {_SUBMISSION}")
     if spec.get("deletionStrategy"):
         instead = "use shutdownAfterJobFinishes and ttlSecondsAfterFinished"
-        yield unmodelled("spec.deletionStrategy", _ADDON, instead)
+        yield unmodeled("spec.deletionStrategy", _ADDON, instead)
 
 
 def _service(spec: Object) -> Iterator[FieldError]:
     if (spec.get("upgradeStrategy") or {}).get("type") == _INCREMENTAL:
-        yield unmodelled("spec.upgradeStrategy.type", _ADDON, "use NewCluster or None")
+        yield unmodeled("spec.upgradeStrategy.type", _ADDON, "use NewCluster or None")
     for part in ("serveService", "suspend"):
         if spec.get(part):
-            yield unmodelled(f"spec.{part}", _ADDON)
+            yield unmodeled(f"spec.{part}", _ADDON)
 
 
 def _templates(path: str, spec: Object) -> Iterator[tuple[str, Object]]:

@@ -48,7 +48,7 @@ ADDON = Addon(
     ),
     definitions=definitions,
     build=_build,
-    not_modelled=(
+    not_modeled=(
         "Cohort objects and nested cohorts, fair sharing, admission fair sharing",
         "topology-aware scheduling, admission checks, MultiKueue, waitForPodsReady",
         "partial admission, elastic jobs, maximum execution time",

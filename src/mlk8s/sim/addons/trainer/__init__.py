@@ -44,7 +44,7 @@ ADDON = Addon(
     ),
     definitions=definitions,
     build=_build,
-    not_modelled=(
+    not_modeled=(
         "the network between pods: PET_MASTER_ADDR is 127.0.0.1 and PET_MASTER_PORT a free port of "
         "this machine, PET_NPROC_PER_NODE=auto the number of GPUs asked for; set in the pods "
         "alone, whose annotation mlk8s.dev/set-for-this-machine names them",

@@ -16,7 +16,7 @@ from mlk8s.sim.addons.trainer.refusals import (
     below,
     check_templates,
     listed,
-    unmodelled,
+    unmodeled,
 )
 from mlk8s.sim.api import Api
 from mlk8s.sim.resources import Resource
@@ -83,19 +83,19 @@ class JobSetHook(Hook):
 def _beyond(spec: Object) -> Iterator[FieldError]:
     for part in ("coordinator", "volumeClaimPolicies"):
         if spec.get(part):
-            yield unmodelled(f"spec.{part}")
+            yield unmodeled(f"spec.{part}")
     if spec["startupPolicy"]["startupPolicyOrder"] == "InOrder":
-        yield unmodelled("spec.startupPolicy")
+        yield unmodeled("spec.startupPolicy")
     for index, each in enumerate(spec.get("replicatedJobs") or ()):
         if each.get("dependsOn"):
-            yield unmodelled(f"{REPLICATED}[{index}].dependsOn")
+            yield unmodeled(f"{REPLICATED}[{index}].dependsOn")
     policy = spec.get("failurePolicy") or {}
     if policy.get("restartStrategy") == "InPlaceRestart":
-        yield unmodelled("spec.failurePolicy.restartStrategy")
+        yield unmodeled("spec.failurePolicy.restartStrategy")
     for index, rule in enumerate(policy.get("rules") or ()):
         where = f"spec.failurePolicy.rules[{index}]"
         if rule["action"].startswith("RestartJob") and "JobSet" not in rule["action"]:
-            yield unmodelled(f"{where}.action")
+            yield unmodeled(f"{where}.action")
         for pattern in rule.get("onJobFailureMessagePatterns") or ():
             try:
                 re.compile(pattern)

@@ -11,9 +11,9 @@ from mlk8s.sim.status import FieldError, Object, StatusError
 REPLICATED = "spec.replicatedJobs"
 
 
-def unmodelled(path: str) -> FieldError:
+def unmodeled(path: str) -> FieldError:
     """A field that this model does not act on."""
-    return refusals.unmodelled(path, "trainer")
+    return refusals.unmodeled(path, "trainer")
 
 
 def check_templates(api: Api, webhook: str, path: str, jobs: list[Object]) -> list[Object]:

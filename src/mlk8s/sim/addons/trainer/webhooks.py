@@ -16,7 +16,7 @@ from mlk8s.sim.addons.trainer.refusals import (
     REPLICATED,
     check_templates,
     listed,
-    unmodelled,
+    unmodeled,
 )
 from mlk8s.sim.addons.trainer.trainjobs import find_runtime
 from mlk8s.sim.api import Api
@@ -154,14 +154,14 @@ class RuntimeHook(Hook):
 
 def _beyond(job: Object, runtime: Object) -> Iterator[FieldError]:
     if job["spec"].get("initializer"):
-        yield unmodelled("spec.initializer")
+        yield unmodeled("spec.initializer")
     for policy in _POLICIES:
         if policy in (runtime["spec"].get("mlPolicy") or {}):
-            yield unmodelled(f"spec.mlPolicy.{policy}")
+            yield unmodeled(f"spec.mlPolicy.{policy}")
     if ((runtime["spec"].get("mlPolicy") or {}).get("torch") or {}).get("envInjection"):
-        yield unmodelled("spec.mlPolicy.torch.envInjection")
+        yield unmodeled("spec.mlPolicy.torch.envInjection")
     if runtime["spec"].get("podGroupPolicy"):
-        yield unmodelled("spec.podGroupPolicy")
+        yield unmodeled("spec.podGroupPolicy")
 
 
 def _reserved(job: Object, runtime: Object) -> Iterator[FieldError]:
