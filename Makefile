@@ -64,7 +64,8 @@ types:
 	$(BIN)/mypy
 
 # What has passed is not run again before something that it stands on has changed; `make clean`
-# forgets it. Folders are named too: a file that is gone changes the folder that it was in.
+# forgets it. A mark has the time at which its run began, so that an edit meanwhile counts. Folders
+# are named too: a file that is gone changes the folder that it was in.
 PASSED := _build/passed
 contents = $(shell find $(1) -name __pycache__ -prune -o -print)
 LIBRARY := $(call contents,src/mlk8s labs) $(wildcard benchmarks/*.json) pyproject.toml requirements.lock
@@ -78,32 +79,41 @@ notebooks:
 
 # By papermill those that take seconds; nbval executes all, and `make book` runs all.
 $(PASSED)/papermill: $(LIBRARY) $(wildcard notebooks/0[1-4]-*.ipynb)
+	@touch $@.began
 	$(BIN)/mlk8s run $(filter %.ipynb,$^)
-	@touch $@
+	@mv $@.began $@
 
 # What fails once may have waited too long for the machine; what fails twice has failed.
 $(PASSED)/%.ipynb: %.ipynb $(LIBRARY)
-	@mkdir -p $(@D)
+	@mkdir -p $(@D) && touch $@.began
 	$(call nbval,$<) || $(call nbval,$<)
-	@touch $@
+	@mv $@.began $@
 nbval = $(BIN)/python -m pytest -q -p no:cacheprovider --nbval --nbval-current-env --nbval-cell-timeout 300 $(1)
 
 # Three tests at a time load a small machine, and some of them wait for real processes. What fails
 # there runs once more, alone; what fails twice has failed.
 .PHONY: tests
 tests: $(SITE)/.built
+	@touch $(PASSED)/tests.began
 	$(BIN)/python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder $(LEFT_OUT) || { [ $$? = 1 ] && \
 		echo "The tests named above failed; they run once more, one at a time." && \
 		$(BIN)/python -m pytest -q --last-failed --last-failed-no-failures none $(LEFT_OUT); }
-	@touch $(PASSED)/playbooks
+	@touch -r $(PASSED)/tests.began $(addprefix $(PASSED)/,$(LONG))
 
-# The playbooks' tests, the longest; left out when all that they stand on is as it was when they passed.
-PLAYBOOK_TESTS := tests/labs/ansible tests/labs/paperspace tests/labs/test_classroom.py
-PLAYBOOKS := $(PLAYBOOK_TESTS) labs/ansible src/mlk8s/sim src/mlk8s/cluster tests/conftest.py Makefile \
-	pyproject.toml requirements.lock
-LEFT_OUT = $(if $(shell test -e $(PASSED)/playbooks && \
-	test -z "$$(find $(PLAYBOOKS) -name __pycache__ -prune -o -newer $(PASSED)/playbooks -print -quit)" && \
-	echo unchanged),$(PLAYBOOK_TESTS:%=--ignore=%))
+# The tests that take minutes, and beside themselves what they stand on: they are left out while all
+# of it is as it was when they passed. The other tests always run.
+LONG := exercises playbooks ray site
+exercises := tests/labs/exercises
+exercises_on := src/mlk8s labs benchmarks
+playbooks := tests/labs/ansible tests/labs/paperspace tests/labs/test_classroom.py
+playbooks_on := labs/ansible src/mlk8s/sim src/mlk8s/cluster
+ray := tests/labs/ray tests/test_raylocal.py tests/sim/addons/kuberay/test_ray.py
+ray_on := src/mlk8s labs/ray labs/manifests tests/sim tests/lm
+site := tests/site
+site_on := $(SITE)/.built src/mlk8s book notebooks tools
+unchanged = $(shell test -e $(PASSED)/$(1) && test -z "$$(find $($(1)) $($(1)_on) tests/conftest.py Makefile \
+	pyproject.toml requirements.lock -name __pycache__ -prune -o -newer $(PASSED)/$(1) -print -quit)" && echo $(1))
+LEFT_OUT = $(foreach each,$(LONG),$(if $(call unchanged,$(each)),$($(each):%=--ignore=%)))
 
 .PHONY: serve
 serve: setup ## show the built site on loopback; PORT=8000
@@ -157,8 +167,8 @@ ifeq ($(HAS_DRIVER)$(ON_LINUX),Linux)
 	$(BIN)/pip install --quiet --no-deps --retries 1 --extra-index-url $(TORCH_CPU_INDEX) torch==$(TORCH)+cpu
 endif
 	$(BIN)/pip install --quiet --constraint requirements.lock --editable '.[$(EXTRAS)]'
-	@# So that a start does not compile again what has not changed.
-	$(BIN)/python -m compileall -q src/mlk8s
+	@# So that a start does not compile again what has not changed, and changes no folder by doing so.
+	$(BIN)/python -m compileall -q src/mlk8s labs tests
 	@touch $@
 
 # A browser for the tests of the site, a compiler for those of NVML and of CUDA kernels, podman for
