@@ -39,6 +39,7 @@ LONG = (
     "labs/ansible",
     "sim/addons/kuberay",
     "labs/ray",
+    "test_raylocal.py",
     "labs/paperspace",
     "site",
 )
@@ -46,8 +47,12 @@ LONG = (
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the quick ones first; what is in one file keeps its order."""
-    order = {HERE / folder: place for place, folder in enumerate(LONG, 1)}
-    items.sort(key=lambda item: max(order.get(folder, 0) for folder in item.path.parents))
+    order = {HERE / each: place for place, each in enumerate(LONG, 1)}
+
+    def place(item: pytest.Item) -> int:
+        return max(order.get(each, 0) for each in (item.path, *item.path.parents))
+
+    items.sort(key=place)
 
 
 @pytest.fixture(scope="session")
