@@ -55,13 +55,10 @@ test: setup tools clients _build/node/.installed ## all that CI checks; does its
 	$(BIN)/ruff format --check --quiet --line-length $(NOTEBOOK_WIDTH) $(NOTEBOOKS)
 	$(BIN)/ruff check --quiet $(CODE) $(NOTEBOOKS)
 	$(BIN)/mlk8s notebooks check $(NOTEBOOKS)
-	@mkdir -p $(PASSED)
-	@# Each waits much, for a server, a browser or a pod, so that they share the processors.
-	@$(MAKE) --no-print-directory --jobs=3 types notebooks tests
-
-.PHONY: types
-types:
 	$(BIN)/mypy
+	@# One after the other: on two processors the tests beside the notebooks make both slower.
+	@$(MAKE) --no-print-directory notebooks
+	@$(MAKE) --no-print-directory tests
 
 # What has passed is not run again before something that it stands on has changed; `make clean`
 # forgets it. A mark has the time at which its run began, so that an edit meanwhile counts. Folders
@@ -71,15 +68,11 @@ contents = $(shell find $(1) -name __pycache__ -prune -o -print)
 LIBRARY := $(call contents,src/mlk8s labs) $(wildcard benchmarks/*.json) pyproject.toml requirements.lock
 
 .PHONY: notebooks
-notebooks:
-	@echo "The notebooks run beside the tests; what they say is in $(PASSED)/notebooks.log"
-	@$(MAKE) --no-print-directory --jobs=1 $(PASSED)/papermill $(addprefix $(PASSED)/,$(NOTEBOOKS)) \
-		> $(PASSED)/notebooks.log 2>&1 || { cat $(PASSED)/notebooks.log; exit 1; }
-	@echo "All $(words $(NOTEBOOKS)) notebooks passed."
+notebooks: $(PASSED)/papermill $(addprefix $(PASSED)/,$(NOTEBOOKS))
 
 # By papermill those that take seconds; nbval executes all, and `make book` runs all.
 $(PASSED)/papermill: $(LIBRARY) $(wildcard notebooks/0[1-4]-*.ipynb)
-	@touch $@.began
+	@mkdir -p $(@D) && touch $@.began
 	$(BIN)/mlk8s run $(filter %.ipynb,$^)
 	@mv $@.began $@
 
@@ -94,7 +87,7 @@ nbval = $(BIN)/python -m pytest -q -p no:cacheprovider --nbval --nbval-current-e
 # there runs once more, alone; what fails twice has failed.
 .PHONY: tests
 tests: $(SITE)/.built
-	@touch $(PASSED)/tests.began
+	@mkdir -p $(PASSED) && touch $(PASSED)/tests.began
 	$(BIN)/python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder $(LEFT_OUT) || { [ $$? = 1 ] && \
 		echo "The tests named above failed; they run once more, one at a time." && \
 		$(BIN)/python -m pytest -q --last-failed --last-failed-no-failures none $(LEFT_OUT); }

@@ -32,25 +32,24 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
-#: Where tests take minutes, the longest first. They come after the others, when the notebooks that
-#: run beside the tests are done: two Rays at a time are too much for a small machine.
+#: Where tests take minutes. They begin first, in this order: one of them would be alone at the end.
 LONG = (
     "labs/exercises",
-    "labs/ansible",
     "sim/addons/kuberay",
+    "labs/ansible",
     "labs/ray",
     "test_raylocal.py",
-    "labs/paperspace",
     "site",
+    "labs/paperspace",
 )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the quick ones first; what is in one file keeps its order."""
-    order = {HERE / each: place for place, each in enumerate(LONG, 1)}
+    """Put the long ones first; what is in one file keeps its order."""
+    order = {HERE / each: place for place, each in enumerate(LONG)}
 
     def place(item: pytest.Item) -> int:
-        return max(order.get(each, 0) for each in (item.path, *item.path.parents))
+        return min(order.get(each, len(order)) for each in (item.path, *item.path.parents))
 
     items.sort(key=place)
 
