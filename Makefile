@@ -56,7 +56,7 @@ test: setup tools clients _build/node/.installed ## all that CI checks; does its
 	$(BIN)/ruff check --quiet $(CODE) $(NOTEBOOKS)
 	$(BIN)/mlk8s notebooks check $(NOTEBOOKS)
 	$(BIN)/mypy
-	@# One after the other: on two processors the tests beside the notebooks make both slower.
+	@# One after the other: beside a notebook that runs Ray another Ray does not start on two processors.
 	@$(MAKE) --no-print-directory notebooks
 	@$(MAKE) --no-print-directory tests
 
