@@ -51,62 +51,34 @@ book: setup ## install, execute all chapters, build the site
 test: export MLK8S_GPU := recorded
 test: export MLK8S_CLUSTER := simulated
 test: setup tools clients _build/node/.installed ## all that CI checks; does its own set-up
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target checks papermill $(SITE)/.built
+	@$(MAKE) --no-print-directory tests
+
+.PHONY: checks
+checks:
 	$(BIN)/ruff format --check --quiet $(CODE)
 	$(BIN)/ruff format --check --quiet --line-length $(NOTEBOOK_WIDTH) $(NOTEBOOKS)
 	$(BIN)/ruff check --quiet $(CODE) $(NOTEBOOKS)
 	$(BIN)/mlk8s notebooks check $(NOTEBOOKS)
 	$(BIN)/mypy
-	@# One after the other: beside a notebook that runs Ray another Ray does not start on two processors.
-	@$(MAKE) --no-print-directory notebooks
-	@$(MAKE) --no-print-directory tests
 
-# What has passed is not run again before something that it stands on has changed; `make clean`
-# forgets it. A mark has the time at which its run began, so that an edit meanwhile counts. Folders
-# are named too: a file that is gone changes the folder that it was in.
-PASSED := _build/passed
-contents = $(shell find $(1) -name __pycache__ -prune -o -print)
-LIBRARY := $(call contents,src/mlk8s labs) $(wildcard benchmarks/*.json) pyproject.toml requirements.lock
+# Those that take seconds; nbval executes all, and `make book` runs all.
+.PHONY: papermill
+papermill:
+	$(BIN)/mlk8s run $(wildcard notebooks/0[1-4]-*.ipynb)
 
-.PHONY: notebooks
-notebooks: $(PASSED)/papermill $(addprefix $(PASSED)/,$(NOTEBOOKS))
-
-# By papermill those that take seconds; nbval executes all, and `make book` runs all.
-$(PASSED)/papermill: $(LIBRARY) $(wildcard notebooks/0[1-4]-*.ipynb)
-	@mkdir -p $(@D) && touch $@.began
-	$(BIN)/mlk8s run $(filter %.ipynb,$^)
-	@mv $@.began $@
-
-# What fails once may have waited too long for the machine; what fails twice has failed.
-$(PASSED)/%.ipynb: %.ipynb $(LIBRARY)
-	@mkdir -p $(@D) && touch $@.began
-	$(call nbval,$<) || { [ $$? = 1 ] && $(call nbval,$<); }
-	@mv $@.began $@
-nbval = $(BIN)/python -m pytest -q -p no:cacheprovider --nbval --nbval-current-env --nbval-cell-timeout 300 $(1)
-
-# Three tests at a time load a small machine, and some of them wait for real processes. What fails
-# there runs once more, alone; what fails twice has failed.
+# Notebooks and tests together, three at a time. Some wait for real processes, and what fails beside
+# others runs once more, alone; what fails twice has failed.
+BEGAN := _build/tests-began
+NBVAL := --nbval --nbval-current-env --nbval-cell-timeout 300
 .PHONY: tests
-tests: $(SITE)/.built
-	@mkdir -p $(PASSED) && touch $(PASSED)/tests.began
-	$(BIN)/python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder $(LEFT_OUT) || { [ $$? = 1 ] && \
-		echo "The tests named above failed; they run once more, one at a time." && \
-		$(BIN)/python -m pytest -q --last-failed --last-failed-no-failures none $(LEFT_OUT); }
-	@touch -r $(PASSED)/tests.began $(addprefix $(PASSED)/,$(LONG))
-
-# The tests that take minutes, and beside themselves what they stand on: they are left out while all
-# of it is as it was when they passed. The other tests always run.
-LONG := exercises playbooks ray site
-exercises := tests/labs/exercises
-exercises_on := src/mlk8s labs benchmarks
-playbooks := tests/labs/ansible tests/labs/paperspace tests/labs/test_classroom.py
-playbooks_on := labs/ansible src/mlk8s/sim src/mlk8s/cluster
-ray := tests/labs/ray tests/test_raylocal.py tests/sim/addons/kuberay/test_ray.py
-ray_on := src/mlk8s labs/ray labs/manifests tests/sim tests/lm
-site := tests/site
-site_on := $(SITE)/.built src/mlk8s book notebooks tools
-unchanged = $(shell test -e $(PASSED)/$(1) && test -z "$$(find $($(1)) $($(1)_on) tests/conftest.py Makefile \
-	pyproject.toml requirements.lock -name __pycache__ -prune -o -newer $(PASSED)/$(1) -print -quit)" && echo $(1))
-LEFT_OUT = $(foreach each,$(LONG),$(if $(call unchanged,$(each)),$($(each):%=--ignore=%)))
+tests:
+	@mkdir -p _build && touch $(BEGAN)
+	$(BIN)/python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder $(NBVAL) \
+		$$($(BIN)/python tools/long_tests.py left-out) notebooks book tests || { [ $$? = 1 ] && \
+		echo "What is named above failed; it runs once more, alone." && \
+		$(BIN)/python -m pytest -q $(NBVAL) @.pytest_cache/d/again/failed.txt; }
+	@$(BIN)/python tools/long_tests.py passed $(BEGAN)
 
 .PHONY: serve
 serve: setup ## show the built site on loopback; PORT=8000
@@ -161,12 +133,12 @@ ifeq ($(HAS_DRIVER)$(ON_LINUX),Linux)
 endif
 	$(BIN)/pip install --quiet --constraint requirements.lock --editable '.[$(EXTRAS)]'
 	@# So that a start does not compile again what has not changed, and changes no folder by doing so.
-	$(BIN)/python -m compileall -q src/mlk8s labs tests
+	$(BIN)/python -m compileall -q src/mlk8s labs tests tools
 	@touch $@
 
 # A browser for the tests of the site, a compiler for those of NVML and of CUDA kernels, podman for
 # those of containers, debootstrap and SSH for those of the playbook. COMMAND:PACKAGE where they differ.
-TOOLS := chromium c++:g++ podman runc busybox:busybox-static debootstrap ssh:openssh-client \
+TOOLS := chromium-headless-shell c++:g++ podman runc busybox:busybox-static debootstrap ssh:openssh-client \
 	ip:iproute2 nsenter:util-linux
 .PHONY: tools
 tools:

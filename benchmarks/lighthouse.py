@@ -92,9 +92,11 @@ def main() -> int:
     parser.add_argument("--times", type=count, default=3, help="loads of each (3)")
     arguments = parser.parse_args()
     require_file("Lighthouse", LIGHTHOUSE, "", "run `make _build/node/.installed`.")
-    chromium = shutil.which("chromium")
+    chromium = shutil.which("chromium-headless-shell")
     if chromium is None:
-        raise UsageError("There is no chromium on PATH.", "run `make tools`, which installs it.")
+        raise UsageError(
+            "There is no chromium-headless-shell on PATH.", "run `make tools`, which installs it."
+        )
     os.environ["CHROME_PATH"] = chromium
     asked = arguments.chapters or [""]
     paths = [

@@ -6,6 +6,7 @@ A process loads NVML once and keeps it, so whatever depends on the driver runs i
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import hypothesis
+import long_tests
 import pytest
 
 import mlk8s
@@ -32,26 +34,25 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
-#: Where tests take minutes. They begin first, in this order: one of them would be alone at the end.
-LONG = (
-    "labs/exercises",
-    "sim/addons/kuberay",
-    "labs/ansible",
-    "labs/ray",
-    "test_raylocal.py",
-    "site",
-    "labs/paperspace",
-)
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the long ones first; what is in one file keeps its order."""
-    order = {HERE / each: place for place, each in enumerate(LONG)}
+    order = {HERE.parent / each: place for place, each in enumerate(long_tests.LONG)}
 
     def place(item: pytest.Item) -> int:
         return min(order.get(each, len(order)) for each in (item.path, *item.path.parents))
 
     items.sort(key=place)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """List what failed, for a run of it alone: a notebook whole, since cells need those before."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is None:  # one of several processes, which report to the first
+        return
+    failed = [each.nodeid for how in ("failed", "error") for each in reporter.stats.get(how, ())]
+    names = (re.sub(r"(?<=\.ipynb)::.*", "", name) for name in failed)
+    list_of_them = session.config.cache.mkdir("again") / "failed.txt"
+    list_of_them.write_text("".join(f"{name}\n" for name in dict.fromkeys(names)))
 
 
 @pytest.fixture(scope="session")

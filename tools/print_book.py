@@ -90,9 +90,11 @@ def print_book(folder: Path, target: Path) -> int:
         UsageError: the folder has no book, or there is no Chromium.
         Mlk8sError: Chromium could not print it.
     """
-    chromium = shutil.which("chromium")
+    chromium = shutil.which("chromium-headless-shell")
     if chromium is None:
-        raise UsageError("There is no chromium on PATH.", "run `make tools`, which installs it.")
+        raise UsageError(
+            "There is no chromium-headless-shell on PATH.", "run `make tools`, which installs it."
+        )
     source = one_page(folder)
     unfinished = target.with_suffix(".part")
     with open_server(folder, 0) as server, sync_playwright() as playwright:

@@ -44,10 +44,12 @@ def site() -> Iterator[str]:
 # other modules of the same worker run their own.
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Debian's Chromium."""
-    path = shutil.which("chromium")
+    """Chromium without the windows of a browser, which nobody would see: Debian's package."""
+    path = shutil.which("chromium-headless-shell")
     if path is None:
-        pytest.fail("There is no chromium on PATH. Next: install it, or run `make test`.")
+        pytest.fail(
+            "There is no chromium-headless-shell on PATH. Next: install it, or run `make test`."
+        )
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=path, args=CHROMIUM_FLAGS)
         yield chromium

@@ -132,4 +132,4 @@ def test_a_folder_without_the_book_is_refused(tmp_path: Path) -> None:
 def test_without_a_browser_it_says_where_one_comes_from(tmp_path: Path) -> None:
     done = tool(tmp_path, PATH=str(tmp_path))
     assert done.returncode == 1
-    assert "There is no chromium on PATH. Next: run `make tools`" in done.stderr
+    assert "There is no chromium-headless-shell on PATH. Next: run `make tools`" in done.stderr
