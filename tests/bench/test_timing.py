@@ -33,8 +33,8 @@ def test_a_call_of_known_length() -> None:
     assert found.blocks >= 10
     assert found.calls % found.blocks == 0
     assert calls > found.calls, "it was warmed up"
-    # A block is long against the clock's resolution: some calls of 2 ms in 5 ms.
-    assert found.calls / found.blocks in (2, 3)
+    # A block is long against the clock's resolution: 5 ms, of calls of 2 ms or, under load, more.
+    assert 1 <= found.calls / found.blocks <= 3
 
 
 def test_the_asked_time_is_measured() -> None:
