@@ -47,11 +47,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """List what failed, for a run of it alone: a notebook whole, since cells need those before."""
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
-    if reporter is None:  # one of several processes, which report to the first
+    cache = getattr(session.config, "cache", None)
+    if reporter is None or cache is None:  # one of several processes, which report to the first
         return
     failed = [each.nodeid for how in ("failed", "error") for each in reporter.stats.get(how, ())]
     names = (re.sub(r"(?<=\.ipynb)::.*", "", name) for name in failed)
-    list_of_them = session.config.cache.mkdir("again") / "failed.txt"
+    list_of_them = cache.mkdir("again") / "failed.txt"
     list_of_them.write_text("".join(f"{name}\n" for name in dict.fromkeys(names)))
 
 

@@ -24,4 +24,4 @@ def lab(running: Cluster) -> Iterator[KatibLab]:
     found.client("DELETE", f"/api/v1{HOME}/events")
     running.disable("katib")
     found.inject(None)
-    assert found.get(f"/api/v1{HOME}/pods")["items"] == []
+    found.until(lambda: found.get(f"/api/v1{HOME}/pods")["items"] == [])

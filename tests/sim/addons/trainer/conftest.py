@@ -22,4 +22,4 @@ def lab(running: Cluster) -> Iterator[TrainerLab]:
     found.clear()
     found.client("DELETE", f"/api/v1{HOME}/events")
     running.disable("trainer")
-    assert found.get(f"/api/v1{HOME}/pods")["items"] == []
+    found.until(lambda: found.get(f"/api/v1{HOME}/pods")["items"] == [])
