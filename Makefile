@@ -125,15 +125,17 @@ clean: ## remove what was built; the environment stays
 .PHONY: setup
 setup: $(STAMP) ## create the environment from requirements.lock
 
+# Python compiles what is imported; all of the packages would take a third of the installation.
+PIP_INSTALL := $(BIN)/pip install --quiet --no-compile
 $(STAMP): pyproject.toml requirements.lock
 	@$(NEEDS_PYTHON)
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing the environment into $(VENV) (several minutes the first time)"
 ifeq ($(HAS_DRIVER)$(ON_LINUX),Linux)
 	@# No NVIDIA driver here: the CPU build, a tenth of the download.
-	$(BIN)/pip install --quiet --no-deps --retries 1 --extra-index-url $(TORCH_CPU_INDEX) torch==$(TORCH)+cpu
+	$(PIP_INSTALL) --no-deps --retries 1 --extra-index-url $(TORCH_CPU_INDEX) torch==$(TORCH)+cpu
 endif
-	$(BIN)/pip install --quiet --constraint requirements.lock --editable '.[$(EXTRAS)]'
+	$(PIP_INSTALL) --constraint requirements.lock --editable '.[$(EXTRAS)]'
 	@# So that a start does not compile again what has not changed, and changes no folder by doing so.
 	$(BIN)/python -m compileall -q src/mlk8s labs tests tools
 	@touch $@
