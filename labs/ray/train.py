@@ -23,6 +23,7 @@ from typing import Any
 from mlk8s import raylocal
 from mlk8s.errors import Mlk8sError, UsageError
 from mlk8s.provenance import Table
+from mlk8s.raylocal.isolation import handlers_kept
 
 HOW = """\
   ./train.py                            # 60 steps, killed at step 35, checkpoints every 20
@@ -158,7 +159,8 @@ def train(
         ),
     )
     try:
-        result = trainer.fit()
+        with handlers_kept():
+            result = trainer.fit()
     except TrainingFailedError as error:
         raise Mlk8sError(
             f"The training failed: {str(error).strip().splitlines()[-1]}",

@@ -18,6 +18,7 @@ from typing import Any
 from mlk8s import raylocal
 from mlk8s.errors import Mlk8sError, UsageError
 from mlk8s.provenance import Table
+from mlk8s.raylocal.isolation import handlers_kept
 
 HOW = """\
   ./tune.py --base base                 # a model that labs/training/train.py has pre-trained
@@ -177,7 +178,8 @@ def search(
             stop=Budget(),
         ),
     )
-    results = tuner.fit()
+    with handlers_kept():
+        results = tuner.fit()
     if results.errors:
         raise Mlk8sError(
             f"A trial failed: {str(results.errors[0]).strip().splitlines()[-1]}",

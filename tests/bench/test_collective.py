@@ -277,7 +277,7 @@ def test_the_ranks_end_with_their_parent(
 @pytest.mark.parametrize("delay_s", [0.002, 0.004, 0.008, 0.016])
 def test_an_interrupt_while_ranks_start(delay_s: float) -> None:
     before = signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(signal.SIGINT))
-    # Hypothesis looks on when garbage is collected, and what is raised there Python drops.
+    # Hypothesis looks on when garbage is collected, and Python drops what is raised there.
     gc.disable()
     try:
         signal.setitimer(signal.ITIMER_REAL, delay_s)

@@ -349,7 +349,7 @@ def start(
         isolation.guarded(folder, stack)
         isolation.environment(stack)
         isolation.hushed(local.said, stack)
-        isolation.handler_kept(stack)
+        stack.enter_context(isolation.handlers_kept())
         head = local._launch(
             Machine(cpus, gpus, store_mib),
             include_dashboard=False,

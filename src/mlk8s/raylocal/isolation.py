@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import warnings
 from collections.abc import Iterator, Mapping
@@ -175,11 +176,24 @@ def quiet_loggers(stack: ExitStack) -> None:
         setattr(context, option, False)
 
 
-def handler_kept(stack: ExitStack) -> None:
-    """``ray.init`` takes SIGTERM for itself; give it back at the end."""
-    before = signal.getsignal(signal.SIGTERM)
-    if before is not None:
-        stack.callback(signal.signal, signal.SIGTERM, before)
+@contextmanager
+def handlers_kept() -> Iterator[None]:
+    """Give back at the end the signals that Ray takes for itself in this process.
+
+    ``ray.init`` takes SIGTERM; ``fit`` of Ray Tune and of Ray Train take SIGINT, and keep it: the
+    next Ctrl-C would be swallowed, and the third after a training would end the process (ray 2.60,
+    ``tune/tune.py``, ``train/v2/api/data_parallel_trainer.py``).
+    """
+    taken = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+    before = {number: signal.getsignal(number) for number in taken}
+    try:
+        yield
+    finally:
+        # Elsewhere none was taken, and none can be given.
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in before.items():
+                if handler is not None:
+                    signal.signal(number, handler)
 
 
 @contextmanager

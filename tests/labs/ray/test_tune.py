@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,8 @@ def test_asha_stops_bad_trials_and_keeps_to_the_budget(
     # Four trials that run to their end would have spent it.
     assert len(last) > 4
     assert 5 in last.values() and 30 in last.values()
+    # The next Ctrl-C is for whoever had it before.
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_searches_are_compared_at_the_worse_ones_quality() -> None:
