@@ -19,6 +19,8 @@ SITE_SOURCES := _config.yml _toc.yml $(NOTEBOOKS) $(wildcard book/*.md book/*.bi
 	sim/nodes/faults.yaml sim/faults.py course/canonical.py) \
 	$(wildcard $(addprefix src/mlk8s/,course/calculators/*.py bench/*.py lm/*.py provenance.py \
 	gpu/*.py gpu/*.json gpu/mig/*.py gpu/mig/*.json))
+# Python keeps what it compiled, also where the environment forbids it: the tests start it a thousand times.
+export PYTHONDONTWRITEBYTECODE :=
 # Code, for ruff; mypy has its own list.
 CODE := src tests benchmarks tools labs
 TORCH := $(shell sed -n 's/^torch==//p' requirements.lock)
@@ -137,7 +139,7 @@ ifeq ($(HAS_DRIVER)$(ON_LINUX),Linux)
 endif
 	$(PIP_INSTALL) --constraint requirements.lock --editable '.[$(EXTRAS)]'
 	@# So that a start does not compile again what has not changed, and changes no folder by doing so.
-	$(BIN)/python -m compileall -q src/mlk8s labs tests tools
+	$(BIN)/python -m compileall -q src/mlk8s labs tests tools benchmarks
 	@touch $@
 
 # A browser for the tests of the site, a compiler for those of NVML and of CUDA kernels, podman for

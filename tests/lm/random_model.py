@@ -25,7 +25,7 @@ def save(folder: Path) -> Path:
         show_progress=False,
     )
     tokenizer.train_from_iterator([TEXT] * 10, trainer)
-    fast: Any = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+    fast: Any = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>"
     )
     torch.manual_seed(0)

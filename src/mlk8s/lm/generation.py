@@ -34,7 +34,7 @@ def generate(
 
     model.network.eval()
     words = model.tokenizer
-    greedy = GenerationConfig(  # type: ignore[no-untyped-call]
+    greedy = GenerationConfig(
         do_sample=False,
         max_new_tokens=longest,
         eos_token_id=words.eos_token_id,

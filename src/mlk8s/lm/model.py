@@ -76,7 +76,7 @@ class Model:
         from transformers.utils import logging
 
         where = Path(folder)
-        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+        logging.disable_progress_bar()
         self.network.save_pretrained(where)
         self.tokenizer.save_pretrained(where)
         return where
@@ -154,7 +154,7 @@ def load(folder: Path | str, *, device: str = "cpu") -> Model:
             f"The folder {where} holds no model: neither config.json nor {_ADAPTER} is there.",
             "name the folder that Model.save has written.",
         )
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()
     try:
         if (where / _ADAPTER).is_file():
             from peft import AutoPeftModelForCausalLM

@@ -126,12 +126,12 @@ class ModelRunner:
 
         if device == "cuda" and not torch.cuda.is_available():
             raise UsageError("PyTorch finds no CUDA device here.", "use --device cpu.")
-        disable_progress_bar()  # type: ignore[no-untyped-call]
+        disable_progress_bar()
         self.device = device
         self.tokenizer: Any = PreTrainedTokenizerFast.from_pretrained(folder)
         # Any: transformers' decorators hide from mypy what its methods take.
         self.model: Any = LlamaForCausalLM.from_pretrained(folder)
-        self.model.to(device).eval()  # type: ignore[arg-type]
+        self.model.to(device).eval()
         config: Any = self.model.config
         self.max_model_len = max_model_len or int(config.max_position_embeddings)
         if self.max_model_len > config.max_position_embeddings:

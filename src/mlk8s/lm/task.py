@@ -97,7 +97,8 @@ def prompt(request: str) -> str:
 
 def to_yaml(manifest: Manifest) -> str:
     """The canonical form: keys in the order of the object, as ``kubectl get -o yaml`` indents."""
-    return yaml.safe_dump(manifest, sort_keys=False)
+    # libyaml's: the same text in a fifth of the time, for the thousands that a tokenizer reads.
+    return yaml.dump(manifest, Dumper=yaml.CSafeDumper, sort_keys=False)
 
 
 def examples(count: int, *, seed: int = 0, split: Split = "train") -> list[Example]:

@@ -49,7 +49,7 @@ def train(texts: Iterable[str] | None = None, *, size: int = VOCABULARY) -> PreT
         show_progress=False,
     )
     tokenizer.train_from_iterator(_texts() if texts is None else texts, trainer)
-    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+    return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         eos_token=task.STOP,
         pad_token=PADDING,
