@@ -53,7 +53,7 @@ book: setup ## install, execute all chapters, build the site
 test: export MLK8S_GPU := recorded
 test: export MLK8S_CLUSTER := simulated
 test: ## all that CI checks; does its own set-up
-	@$(MAKE) --no-print-directory --jobs 2 setup tools
+	@$(MAKE) --no-print-directory --jobs 2 setup root
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target \
 		checks clients _build/node/.installed papermill $(SITE)/.built
 	@$(MAKE) --no-print-directory tests
@@ -66,10 +66,10 @@ checks:
 	$(BIN)/mlk8s notebooks check $(NOTEBOOKS)
 	$(BIN)/mypy
 
-# Those that take seconds; nbval executes all, and `make book` runs all.
+# The quickest; nbval executes all, and `make book` runs all.
 .PHONY: papermill
 papermill:
-	$(BIN)/mlk8s run $(wildcard notebooks/0[1-4]-*.ipynb)
+	$(BIN)/mlk8s run $(wildcard notebooks/0[13]-*.ipynb)
 
 # Notebooks and tests together, three at a time. Some wait for real processes, and what fails beside
 # others runs once more, alone; what fails twice has failed.
@@ -143,8 +143,8 @@ endif
 	@touch $@
 
 # A browser for the tests of the site, a compiler for those of NVML and of CUDA kernels, podman for
-# those of containers, debootstrap and SSH for those of the playbook. COMMAND:PACKAGE where they differ.
-TOOLS := chromium-headless-shell c++:g++ podman runc busybox:busybox-static debootstrap ssh:openssh-client \
+# those of containers, mmdebstrap and SSH for those of the playbook. COMMAND:PACKAGE where they differ.
+TOOLS := chromium-headless-shell c++:g++ podman runc busybox:busybox-static mmdebstrap ssh:openssh-client \
 	ip:iproute2 nsenter:util-linux
 .PHONY: tools
 tools:
@@ -157,6 +157,12 @@ tools:
 		sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
 		$$sudo apt-get update -qq && $$sudo apt-get install -y -qq --no-install-recommends $$missing; \
 	fi
+
+# The file system of the machines on which the playbooks are tested; it keeps what it has built.
+.PHONY: root
+root: tools
+	@$(NEEDS_PYTHON)
+	$(PYTHON) -m tests.labs.ansible.root
 
 # Other versions of the Kubernetes client, for the tests of the embedded cluster. Their requirements
 # are those of the environment.

@@ -71,7 +71,7 @@ def draw(page: Page) -> int:
     )
     page.evaluate("mlk8sDrawAll()")
     page.wait_for_function(
-        "[...document.querySelectorAll('.mlk8s-plot')].every((box) => box.dataset.drawn)"
+        "[...document.querySelectorAll('.mlk8s-plot')].every((box) => box.dataset.drawn === 'true')"
     )
     return page.locator(".mlk8s-plot").count()
 

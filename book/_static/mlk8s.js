@@ -261,7 +261,7 @@
         requestAnimationFrame(() => {
           // The height that the figure will have, so that the text below never jumps.
           target.style.minHeight = `${prepare(target, width).layout.height}px`;
-          if (wanted(target)) draw(target);
+          if (wanted(target) && target.dataset.drawnWidth !== String(width)) draw(target);
         });
       }
     });
@@ -273,7 +273,8 @@
       document.documentElement,
       { attributes: true, attributeFilter: ["data-theme"] },
     );
-    window.addEventListener("beforeprint", () => boxes().forEach(draw));
+    const missing = (box) => box.dataset.drawn !== "true";
+    window.addEventListener("beforeprint", () => boxes().filter(missing).forEach(draw));
   }
 
   // Draws every figure of the document now; the PDF and the tests do not scroll to each.

@@ -105,8 +105,8 @@ def _reports(
             assert process.stdout is not None
             selector.register(process.stdout, selectors.EVENT_READ, rank)
         while selector.get_map():
-            # In the order of the events, which names the culprit: the pipe of a rank that dies
-            # closes before its sockets do, by which the others learn of it.
+            # In the order of the events, which names the culprit as a rule: the pipe of a rank that
+            # dies closes before its sockets do, by which the others learn of it.
             ready = selector.select(max(0.0, deadline - time.monotonic()))
             if not ready:
                 raise _silent(len(started), timeout_s)
@@ -137,6 +137,9 @@ def _ended_well(
         raise _silent(len(started), timeout_s) from error
     if code == 0:
         return
+    # Who lost its connection to a rank that was killed may be seen first.
+    killed = [(other, found) for other, one in enumerate(started) if (found := one.poll() or 0) < 0]
+    rank, code = killed[0] if killed else (rank, code)
     written = logs[rank].read_text(errors="replace").strip().splitlines()
     last = written[-1].strip() if written else "it wrote nothing."
     if code < 0:

@@ -1,4 +1,4 @@
-"""The file system that every test machine starts from: a Debian or Ubuntu root by debootstrap.
+"""The file system that every test machine starts from: a Debian or Ubuntu root by mmdebstrap.
 
 It is built once, from the mirror and for the release that apt uses on this computer, and kept under
 ``_build/test-machine``. A marker holds the hash of its recipe (this file and the release), so a
@@ -12,6 +12,7 @@ import hashlib
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,7 +28,7 @@ _PACKAGES = (
     *("procps", "python3", "python3-apt", "python3-venv", "python3-yaml", "sudo"),
 )
 _NEEDED = {
-    "debootstrap": "debootstrap",
+    "mmdebstrap": "mmdebstrap",
     "ip": "iproute2",
     "kubectl": "kubectl",
     "nsenter": "util-linux",
@@ -81,7 +82,7 @@ def _check() -> None:
     if missing := {p for tool, p in _NEEDED.items() if shutil.which(tool, path=path) is None}:
         raise MachineError(
             f"The test machine of labs/ansible needs: {' '.join(sorted(missing))}. Next: install "
-            "them (`make tools` does), or run the other tests with --ignore=tests/labs/ansible."
+            "them (`make tools` does, all but kubectl, which has many ways onto a machine)."
         )
     if os.geteuid() != 0:
         raise MachineError(
@@ -118,7 +119,7 @@ def _locked(path: Path) -> Iterator[None]:
 
 def _build(root: Path, uri: str, release: str) -> None:
     print(f"Building the test machine's root ({release}) in {root}", flush=True)
-    command = ["debootstrap", "--variant=minbase", f"--include={','.join(_PACKAGES)}"]
+    command = ["mmdebstrap", "--variant=minbase", f"--include={','.join(_PACKAGES)}"]
     # In namespaces of its own: what it mounts and runs ends with it, also when it is interrupted.
     own = ["unshare", "--mount", "--pid", "--fork", "--kill-child"]
     log = root.with_suffix(".log")
@@ -137,7 +138,7 @@ def _build(root: Path, uri: str, release: str) -> None:
         shutil.rmtree(root, ignore_errors=True)
         last = "\n".join(log.read_text().splitlines()[-5:])
         raise MachineError(
-            f"debootstrap of {release} from {uri} ended with status {error.returncode}:\n{last}\n"
+            f"mmdebstrap of {release} from {uri} ended with status {error.returncode}:\n{last}\n"
             f"Next: read {log}; `apt-get update` has to work on this computer."
         ) from error
     except BaseException:
@@ -171,3 +172,10 @@ def _configure(root: Path) -> None:
     (root / "etc/apt/sources.list").write_text("deb [trusted=yes] file:/srv/packages ./\n")
     # A test machine is thrown away; nothing on it has to survive a crash.
     (root / "etc/dpkg/dpkg.cfg.d/unsafe").write_text("force-unsafe-io\n")
+
+
+if __name__ == "__main__":
+    try:
+        built()
+    except MachineError as error:
+        sys.exit(str(error))
