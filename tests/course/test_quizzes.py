@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+import psutil
 import pytest
 import yaml
 
@@ -167,6 +168,9 @@ class Terminal:
         return found
 
     def type(self, text: str) -> None:
+        # A Ctrl-C between the prompt and the wait for an answer is seen with the next key only.
+        while psutil.Process(self._process.pid).status() != psutil.STATUS_SLEEPING:
+            time.sleep(0.01)
         os.write(self._own, text.encode())
 
     def end(self) -> int:
