@@ -40,8 +40,8 @@ def measured(script: str, function: str, **arguments: Any) -> list[dict[str, Any
 def test_documents_stream_through_a_store_smaller_than_the_data_set() -> None:
     ways = [{"workers": 0, "batch": 64, "calls": 1}, {"workers": 2, "batch": 32, "calls": 2}]
     rows = measured(
-        "gpu", "inference", sizes={}, tries=ways, kib=16, tail_kib=1, tokens=32, data_mib=512,
-        seconds=2, settle_s=0.2, cpus=5, store_mib=100, limit_mib=32,
+        "gpu", "inference", sizes={}, tries=ways, kib=16, tail_kib=1, tokens=32, data_mib=200,
+        seconds=1, settle_s=0.2, cpus=5, store_mib=100, limit_mib=32,
     )  # fmt: skip
     assert [{name: row[name] for name in ways[0]} for row in rows] == ways
     for row in rows:
