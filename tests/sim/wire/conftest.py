@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -11,12 +12,18 @@ from mlk8s.sim import Cluster
 from .client import Client
 
 
-@pytest.fixture(scope="session")
-def cluster() -> Iterator[Cluster]:
+@contextmanager
+def without_errors() -> Iterator[Cluster]:
     with Cluster("none") as running:
         yield running
         log = (running.directory / "server.log").read_text()
     assert "ERROR" not in log, log
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    with without_errors() as running:
+        yield running
 
 
 @pytest.fixture

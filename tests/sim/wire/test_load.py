@@ -7,13 +7,24 @@ import socket
 import ssl
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
+import pytest
+
 from mlk8s.sim import Cluster
 
 from .client import CONFIGMAPS, MERGE, Client, configmap
+from .conftest import without_errors
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """One for these tests alone, since they count its watches."""
+    with without_errors() as running:
+        yield running
 
 
 def test_two_hundred_clients_at_once(cluster: Cluster) -> None:
