@@ -169,7 +169,9 @@ class Terminal:
 
     def type(self, text: str) -> None:
         # A Ctrl-C between the prompt and the wait for an answer is seen with the next key only.
+        deadline = time.monotonic() + WITHIN_S
         while psutil.Process(self._process.pid).status() != psutil.STATUS_SLEEPING:
+            assert time.monotonic() < deadline, self._read
             time.sleep(0.01)
         os.write(self._own, text.encode())
 
